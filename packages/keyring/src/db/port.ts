@@ -1,0 +1,55 @@
+/**
+ * The database as the library sees it. `pg-database.ts` is the only implementation that ships; tests wrap it to fail at
+ * the n-th statement.
+ */
+
+/** One statement: text with `$1` parameters, never built from values. */
+export interface Statement {
+  readonly text: string;
+  readonly values?: readonly unknown[];
+  /** Prepared under this name where prepared statements are switched on. One name, one text, for ever. */
+  readonly name?: string;
+}
+
+export interface Result<Row> {
+  readonly rows: Row[];
+  /** Rows returned or changed. */
+  readonly rowCount: number;
+}
+
+export interface Queryable {
+  query<Row extends object = Record<string, unknown>>(statement: Statement): Promise<Result<Row>>;
+}
+
+/** One connection, held by its taker until released. */
+export interface Connection extends Queryable {
+  /** Gives the connection back; `broken` closes it instead, so that no half-done transaction is handed on. */
+  release(broken?: boolean): void;
+}
+
+export interface Database extends Queryable {
+  connect(): Promise<Connection>;
+  close(): Promise<void>;
+}
+
+/** A read committed transaction: commits when `work` resolves, rolls back and rethrows when it rejects. */
+export async function transaction<T>(database: Database, work: (tx: Queryable) => Promise<T>): Promise<T> {
+  const connection = await database.connect();
+  let broken = true;
+  try {
+    await connection.query({ text: 'begin isolation level read committed' });
+    let result: T;
+    try {
+      result = await work(connection);
+    } catch (error) {
+      await connection.query({ text: 'rollback' });
+      broken = false;
+      throw error;
+    }
+    await connection.query({ text: 'commit' });
+    broken = false;
+    return result;
+  } finally {
+    connection.release(broken);
+  }
+}
