@@ -1,0 +1,340 @@
+/**
+ * What `openKeyring` gives: the whole public surface in one place, types only. Everything that can fail rejects with a
+ * `KeyringError`; its codes are named where they matter. Ids are lower-case UUIDs. Dates are `Date`s. Lists are bounded.
+ */
+
+export interface Keyring {
+  readonly projects: Projects;
+  readonly secrets: Secrets;
+  readonly keys: Keys;
+  readonly rotations: Rotations;
+  readonly audit: Audit;
+  /** Opens every secret, checks the catalog and the hierarchy, and says what is wrong and what to do. Changes nothing. */
+  doctor(options?: { readonly onProgress?: (rowsChecked: number) => void }): Promise<DoctorReport>;
+  /** Is the database there, migrated, and the wrapping key in hand? @throws KeyringError saying what is not. */
+  ready(): Promise<void>;
+  /** Lets go of connections and keys. Waits for nothing: stop your rotations through their signal first. */
+  close(): Promise<void>;
+}
+
+// ── projects ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface Project {
+  readonly id: string;
+  readonly name: string;
+  readonly owner: string;
+  readonly createdAt: Date;
+}
+
+export interface Projects {
+  /** `owner` is a user id; the nil UUID by default. Names are 1 to 200 characters and need not be unique. */
+  create(options: { readonly name: string; readonly owner?: string }): Promise<Project>;
+  /** By name, at most `limit` (default 1,000, at most 10,000). */
+  list(options?: { readonly limit?: number }): Promise<Project[]>;
+  /**
+   * The project with this id, or the only one with this name.
+   * @throws KeyringError `unknown_project`; `ambiguous_project` with `details.ids`.
+   */
+  resolve(nameOrId: string): Promise<Project>;
+}
+
+// ── secrets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A secret that was opened. Prints redacted; the value is reached only by naming `value` or `bytes`. */
+export interface OpenedSecret {
+  readonly id: string;
+  readonly name: string;
+  /** The value as UTF-8 text. */
+  readonly value: string;
+  /** The value as it was stored. */
+  readonly bytes: Buffer;
+  /** True when it is not under the project's primary version: readable, and waiting for a sweep. */
+  readonly stale: boolean;
+  readonly keyId: string;
+  readonly writtenAt: Date | undefined;
+}
+
+export interface SecretEntry {
+  readonly id: string;
+  readonly name: string;
+  /** Undefined: a plaintext row from before, not adopted yet. */
+  readonly keyId: string | undefined;
+  readonly version: number | undefined;
+  readonly stale: boolean;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+  readonly writtenAt: Date | undefined;
+}
+
+export interface Secrets {
+  /**
+   * Encrypts and stores. The first put of a project makes its version 1. Retries by itself when a promote comes between.
+   * Names are 1 to 200 characters without control characters; values 1 to 65,536 bytes.
+   * @throws KeyringError `unknown_project`, `invalid_name`, `invalid_value`, `contended` when retries ran out.
+   */
+  put(projectId: string, name: string, value: string | Uint8Array): Promise<PutResult>;
+  /**
+   * Reads and opens; undefined when there is no such secret.
+   * @throws KeyringError `decryption_failed`; `key_destroyed` naming the version; `illegal_state` for a plaintext row.
+   */
+  get(projectId: string, name: string): Promise<OpenedSecret | undefined>;
+  /** By name, without values, at most `limit` (default 1,000, at most 10,000), after the name `after`. */
+  list(projectId: string, options?: { readonly limit?: number; readonly after?: string }): Promise<SecretEntry[]>;
+  /** False when there was none. */
+  remove(projectId: string, name: string): Promise<boolean>;
+  /** Encrypts rows from before the keyring, online and resumable. */
+  adopt(options?: AdoptOptions): Promise<AdoptReport>;
+}
+
+export interface PutResult {
+  readonly id: string;
+  readonly created: boolean;
+  readonly keyId: string;
+}
+
+export interface AdoptOptions {
+  /** One project instead of all. */
+  readonly projectId?: string;
+  /**
+   * The 32-byte key that old rows are under (AES-256-GCM: 12-byte nonce ‖ ciphertext ‖ 16-byte tag). Without it old rows
+   * are taken for plaintext. The caller's buffer is copied, not wiped.
+   */
+  readonly legacyKey?: Uint8Array;
+  /** Counts, and with `legacyKey` trial-opens, but changes nothing. */
+  readonly dryRun?: boolean;
+  /** Closes the door behind: from then on plaintext cannot be stored. Refused while rows are left. */
+  readonly finish?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: { readonly adopted: number; readonly total: number }) => void;
+}
+
+export interface AdoptReport {
+  readonly found: number;
+  readonly adopted: number;
+  /** Rows that did not open under the legacy key, or are too long or empty; left as they were. */
+  readonly failed: readonly { readonly projectId: string; readonly rowId: string; readonly reason: string }[];
+  readonly remaining: number;
+  readonly finished: boolean;
+  readonly dryRun: boolean;
+}
+
+// ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** NIST SP 800-57 part 1: what people are shown. */
+export type KeyStatus = 'pre-activation' | 'active' | 'deactivated' | 'suspended' | 'compromised' | 'destroyed';
+
+export interface KeyVersion {
+  readonly id: string;
+  readonly projectId: string;
+  readonly projectName: string;
+  readonly version: number;
+  readonly status: KeyStatus;
+  /** Is it the primary: the one that encrypts? */
+  readonly active: boolean;
+  /** Rows that name it, over every registered column. */
+  readonly rows: number;
+  /** First 16 hex digits of its key check value. */
+  readonly fingerprint: string;
+  readonly createdAt: Date;
+  readonly activatedAt: Date | undefined;
+  readonly deactivatedAt: Date | undefined;
+  /** Fixed when the version is retired; it can be destroyed after that. */
+  readonly retentionUntil: Date | undefined;
+  readonly destroyedAt: Date | undefined;
+  /** For the primary: when its policy (90 days by default) wants it rotated. */
+  readonly nextDueAt: Date | undefined;
+}
+
+export interface Keys {
+  /** By project name and version; `limit` projects (default 1,000, at most 10,000). */
+  list(options?: { readonly projectId?: string; readonly limit?: number }): Promise<KeyVersion[]>;
+  /** Undefined when there is none. */
+  get(keyId: string): Promise<KeyVersion | undefined>;
+  /**
+   * Erases the wrapped key for good. Guarded in PostgreSQL, under a lock.
+   * @throws KeyringError `unknown_key`, `key_is_primary`, `key_in_use`, `retention_not_over`, `unregistered_column`.
+   */
+  destroy(keyId: string, options: { readonly reason: string }): Promise<KeyVersion>;
+}
+
+// ── rotations ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export type RotationState =
+  | 'requested'
+  | 'running'
+  | 'paused'
+  | 'blocked'
+  | 'rolling_back'
+  | 'completed'
+  | 'rolled_back'
+  | 'canceled'
+  | 'failed';
+
+export type RotationProjectState =
+  | 'requested'
+  | 'staged'
+  | 'sweeping'
+  | 'verifying'
+  | 'completed'
+  | 'blocked'
+  | 'rolling_back'
+  | 'rolled_back'
+  | 'canceled'
+  | 'failed';
+
+export interface Rotation {
+  readonly id: string;
+  readonly scope: 'projects' | 'all';
+  readonly trigger: 'manual' | 'api';
+  readonly state: RotationState;
+  readonly requestedBy: string;
+  readonly reason: string | undefined;
+  readonly requestedAt: Date;
+  readonly startedAt: Date | undefined;
+  readonly finishedAt: Date | undefined;
+  /** From start to end, or to now. */
+  readonly durationMs: number | undefined;
+  /** A live process that drives it now, if any. */
+  readonly runner: string | undefined;
+  readonly projects: { readonly total: number } & Readonly<Partial<Record<RotationProjectState, number>>>;
+  readonly rows: {
+    readonly total: number;
+    readonly moved: number;
+    readonly verified: number;
+    readonly quarantined: number;
+  };
+}
+
+export interface RotationProject {
+  readonly projectId: string;
+  readonly projectName: string;
+  readonly state: RotationProjectState;
+  readonly direction: 'forward' | 'back';
+  readonly sourceKeyId: string | undefined;
+  readonly sourceVersion: number | undefined;
+  readonly targetKeyId: string | undefined;
+  readonly targetVersion: number | undefined;
+  readonly rowsTotal: number | undefined;
+  readonly rowsMoved: number;
+  readonly rowsVerified: number;
+  readonly rowsQuarantined: number;
+  readonly errorCode: string | undefined;
+  readonly errorDetail: string | undefined;
+  readonly stagedAt: Date | undefined;
+  readonly promotedAt: Date | undefined;
+  readonly sweptAt: Date | undefined;
+  readonly verifiedAt: Date | undefined;
+  readonly finishedAt: Date | undefined;
+}
+
+export interface QuarantinedRow {
+  readonly projectId: string;
+  /** The registry's label of the column, as `secrets.value`. */
+  readonly label: string;
+  readonly rowId: string;
+  readonly keyId: string | undefined;
+  readonly reason: 'does_not_open' | 'malformed' | 'unknown_key' | 'key_unavailable';
+  readonly noticedAt: Date;
+}
+
+export interface RotationDetail extends Rotation {
+  /** Up to 1,000, the unfinished first. */
+  readonly projectDetails: readonly RotationProject[];
+  /** Up to 1,000. */
+  readonly quarantine: readonly QuarantinedRow[];
+}
+
+export interface RotationRequest {
+  /** Project ids, or every project that has a key. */
+  readonly projects: readonly string[] | 'all';
+  readonly reason?: string;
+  readonly trigger?: 'manual' | 'api';
+}
+
+export interface RunOptions {
+  /** Aborting stops between two statements, leaves the rotation resumable and rejects with `interrupted`. */
+  readonly signal?: AbortSignal;
+  /** Called a few times a second at most. */
+  readonly onProgress?: (rotation: Rotation) => void;
+}
+
+export interface Rotations {
+  /**
+   * Checks the catalog and records the rotation; nothing moves until somebody runs it.
+   * @throws KeyringError `unregistered_column` naming the column, `rotation_in_progress` naming the open rotation,
+   *   `nothing_to_rotate`, `unknown_project`.
+   */
+  request(request: RotationRequest): Promise<Rotation>;
+  /** Trial-opens every row a rotation would move; changes nothing. */
+  preview(request: RotationRequest): Promise<RotationPreview>;
+  /**
+   * Drives a rotation from whatever state it is in to its end, and resolves with it: `completed`, `blocked`,
+   * `rolled_back`, `canceled`, `failed`, or `paused` when somebody paused it. Does no harm when two processes do it.
+   * @throws KeyringError `unknown_rotation`, `interrupted`.
+   */
+  run(rotationId: string, options?: RunOptions): Promise<Rotation>;
+  /** Ids of rotations that want a runner and have none alive, oldest first. */
+  waiting(): Promise<string[]>;
+  /** @throws KeyringError `rotation_not_open` unless it is requested, running or blocked. */
+  pause(rotationId: string): Promise<Rotation>;
+  /** From paused or blocked to running (or rolling back): blocked projects are tried again. Then `run` it. */
+  resume(rotationId: string): Promise<Rotation>;
+  /**
+   * Turns every project that is not finalized back to the version it came from. Then `run` it.
+   * @throws KeyringError `rotation_not_open` when nothing is left to turn back.
+   */
+  rollback(rotationId: string): Promise<Rotation>;
+  get(rotationId: string): Promise<RotationDetail | undefined>;
+  /** Newest first; `limit` default 50, at most 500; before the rotation `before`. */
+  list(options?: { readonly limit?: number; readonly before?: string }): Promise<Rotation[]>;
+}
+
+export interface RotationPreview {
+  readonly projects: number;
+  readonly rows: number;
+  readonly unreadable: readonly QuarantinedRow[];
+}
+
+// ── audit ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface AuditEntry {
+  /** Grows with time; a bigint as text. */
+  readonly id: string;
+  readonly at: Date;
+  readonly actor: string;
+  /** As `rotation.completed`. */
+  readonly action: string;
+  readonly outcome: 'succeeded' | 'failed' | 'refused';
+  readonly projectId: string | undefined;
+  /** What it was done to, as `kind:id`. */
+  readonly subject: string;
+  readonly reason: string | undefined;
+  readonly details: Readonly<Record<string, unknown>>;
+}
+
+export interface Audit {
+  /** Newest first; `limit` default 100, at most 1,000; older than the entry `before`. */
+  list(options?: {
+    readonly projectId?: string;
+    readonly limit?: number;
+    readonly before?: string;
+  }): Promise<AuditEntry[]>;
+}
+
+// ── doctor ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface DoctorFinding {
+  readonly severity: 'error' | 'warning';
+  /** Stable, as `does_not_open`, `missing_fence`, `stale_rows`. */
+  readonly code: string;
+  readonly message: string;
+  readonly remedy: string;
+}
+
+export interface DoctorReport {
+  /** True when no finding is an error. */
+  readonly healthy: boolean;
+  readonly rowsChecked: number;
+  readonly keysChecked: number;
+  readonly findings: readonly DoctorFinding[];
+}

@@ -1,0 +1,70 @@
+import { hostname } from 'node:os';
+import type { Database } from './db/port.ts';
+import type { RootKeyProvider } from './providers/provider.ts';
+
+/** What `openKeyring` takes. Unknown names are refused. */
+export interface KeyringOptions {
+  /**
+   * A PostgreSQL URL (the pool is then ours), or a `Database` made by `pgDatabase` (closed with the keyring all the same).
+   */
+  readonly database: string | Database;
+  /** A root key URI such as `file:./root.key`, or a provider. Asked once, at opening. */
+  readonly rootKey: string | RootKeyProvider;
+  /** Who acts, for the audit log: `cli:ada@laptop`, `token:deploy`. Default `library`. */
+  readonly actor?: string;
+  /** Unwrapped data keys held at once. Default 10,000. */
+  readonly keyCacheSize?: number;
+  /** How long an unwrapped data key is used before it is read again, in milliseconds. Default 300,000. */
+  readonly keyCacheMs?: number;
+  /** Rows per statement of a sweep. Default 500. */
+  readonly sweepBatchSize?: number;
+  /** Projects a rotation works on at once. Default 4. */
+  readonly rotationConcurrency?: number;
+  /** How long a rotation waits for rows and keyrings that others hold before it calls a project blocked, in ms. Default 60,000. */
+  readonly lockPatienceMs?: number;
+  /** The present moment. Default: the system's clock. */
+  readonly now?: () => Date;
+}
+
+export type ResolvedOptions = Required<KeyringOptions> & { readonly runner: string };
+
+const defaults = {
+  actor: 'library',
+  keyCacheSize: 10_000,
+  keyCacheMs: 300_000,
+  sweepBatchSize: 500,
+  rotationConcurrency: 4,
+  lockPatienceMs: 60_000,
+  now: () => new Date(),
+};
+
+const required = ['database', 'rootKey'];
+const limits: Record<string, readonly [number, number]> = {
+  keyCacheSize: [1, 1_000_000],
+  keyCacheMs: [0, 86_400_000],
+  sweepBatchSize: [1, 10_000],
+  rotationConcurrency: [1, 64],
+  lockPatienceMs: [0, 86_400_000],
+};
+
+/**
+ * Fills in the defaults.
+ * @throws TypeError for an option that does not exist, is missing, or is out of its range: misuse, not a failure.
+ */
+export function resolveOptions(options: KeyringOptions): ResolvedOptions {
+  for (const name of Object.keys(options)) {
+    if (!required.includes(name) && !(name in defaults)) throw new TypeError(`unknown option: ${name}`);
+  }
+  for (const name of required) {
+    if (options[name as keyof KeyringOptions] === undefined) throw new TypeError(`missing option: ${name}`);
+  }
+  const resolved = { ...defaults, ...options, runner: `${hostname()}:${String(process.pid)}` };
+  for (const [name, [least, most]] of Object.entries(limits)) {
+    const value = resolved[name as keyof ResolvedOptions] as number;
+    if (!Number.isInteger(value) || value < least || value > most) {
+      throw new TypeError(`option ${name} takes a whole number from ${String(least)} to ${String(most)}`);
+    }
+  }
+  if (resolved.actor.length < 1 || resolved.actor.length > 200) throw new TypeError('option actor takes 1 to 200 characters');
+  return resolved;
+}

@@ -1,0 +1,93 @@
+-- The legal moves of a key version, and the locked guard in front of destroying one.
+-- Error codes: MK004 identity changed, MK005 illegal move, MK006 still in use, MK008 retention not over.
+
+set role keyring_owner;
+
+create function keyring.guard_encryption_key() returns trigger
+  language plpgsql security definer set search_path = ''
+  as $$
+  declare
+    named record;
+  begin
+    if tg_op = 'DELETE' then
+      if exists (select from public.projects p where p.id = old.project_id) then
+        raise exception 'key versions are destroyed, never deleted' using errcode = 'MK005';
+      end if;
+      return old;
+    end if;
+
+    if (new.id, new.project_id, new.version, new.algorithm, new.fingerprint, new.created_at)
+      is distinct from (old.id, old.project_id, old.version, old.algorithm, old.fingerprint, old.created_at)
+    then
+      raise exception 'the identity of a key version never changes' using errcode = 'MK004';
+    end if;
+    if old.state = 'destroyed' then
+      raise exception 'a destroyed version never changes' using errcode = 'MK005';
+    end if;
+    if old.compromised_at is not null and (new.compromised_at is distinct from old.compromised_at
+      or new.state not in ('compromised', 'destroyed'))
+    then
+      raise exception 'compromised is for good' using errcode = 'MK005';
+    end if;
+    if old.rolled_back_at is not null and new.rolled_back_at is distinct from old.rolled_back_at then
+      raise exception 'rolled back is for good' using errcode = 'MK005';
+    end if;
+    if old.retention_until is not null and (new.retention_until is null or new.retention_until < old.retention_until) then
+      raise exception 'a retention window is never shortened' using errcode = 'MK008';
+    end if;
+    if new.state = old.state then
+      return new;
+    end if;
+    -- From here on the state moves: enabled ⇄ disabled, either → compromised, any of them → destroyed.
+
+    if exists (select from keyring.keyrings k where k.primary_key_id = old.id) then
+      raise exception 'the version is primary' using errcode = 'MK006';
+    end if;
+    if new.state <> 'destroyed' then
+      return new;
+    end if;
+
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+      raise exception 'destroy needs read committed: an older snapshot would miss references' using errcode = 'MK005';
+    end if;
+    -- An update's own lock does not conflict with the `key share` of a row in flight that names this version; `for
+    -- update` does, and waits for it. What is read after it, in statements of their own, is then the whole truth.
+    perform from keyring.encryption_keys k where k.id = old.id for update;
+    if exists (select from keyring.keyrings k where k.primary_key_id = old.id) then
+      raise exception 'the version is primary' using errcode = 'MK006';
+    end if;
+    if old.activated_at is not null and old.retention_until is null then
+      raise exception 'the version was not retired by a finished rotation' using errcode = 'MK008';
+    end if;
+    if old.retention_until > pg_catalog.clock_timestamp() then
+      raise exception 'the retention window ends at %', old.retention_until using errcode = 'MK008';
+    end if;
+    for named in select p.relation, p.column_name from keyring.catalog_problems() p where p.code = 'unregistered_column' loop
+      raise exception 'column %.% names keys and is not registered', named.relation, named.column_name
+        using errcode = 'MK006';
+    end loop;
+    for named in select r.label, r.row_count from keyring.reference_counts(old.project_id) r
+      where r.encryption_key_id = old.id
+    loop
+      raise exception '% rows of % name the version', named.row_count, named.label using errcode = 'MK006';
+    end loop;
+    return new;
+  end
+  $$;
+create trigger guard_encryption_key before update or delete on keyring.encryption_keys
+  for each row execute function keyring.guard_encryption_key();
+
+create function keyring.refuse_truncate() returns trigger
+  language plpgsql set search_path = ''
+  as $$
+  begin
+    raise exception 'keys are never truncated away' using errcode = 'MK005';
+  end
+  $$;
+create trigger encryption_keys_are_not_truncated before truncate on keyring.encryption_keys
+  for each statement execute function keyring.refuse_truncate();
+
+create or replace function keyring.schema_version() returns text
+  language sql immutable set search_path = ''
+  as $$ select '20261123000800' $$;
+reset role;
