@@ -17,6 +17,7 @@ create table keyring.rotations (
   trigger text not null check (trigger in ('manual', 'api')),
   state text not null default 'requested' check (state in (
     'requested', 'running', 'paused', 'blocked', 'rolling_back', 'completed', 'rolled_back', 'canceled', 'failed')),
+  direction text not null default 'forward' check (direction in ('forward', 'back')),
   requested_by text not null check (length(requested_by) between 1 and 200),
   reason text check (length(reason) <= 1000),
   requested_at timestamptz not null default now(),

@@ -160,15 +160,7 @@ export interface Keys {
 // ── rotations ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export type RotationState =
-  | 'requested'
-  | 'running'
-  | 'paused'
-  | 'blocked'
-  | 'rolling_back'
-  | 'completed'
-  | 'rolled_back'
-  | 'canceled'
-  | 'failed';
+  'requested' | 'running' | 'paused' | 'blocked' | 'rolling_back' | 'completed' | 'rolled_back' | 'canceled' | 'failed';
 
 export type RotationProjectState =
   | 'requested'

@@ -10,6 +10,8 @@ export interface KeyringOptions {
   readonly database: string | Database;
   /** A root key URI such as `file:./root.key`, or a provider. Asked once, at opening. */
   readonly rootKey: string | RootKeyProvider;
+  /** What a relative `file:` root key is relative to. Default: the working directory. */
+  readonly cwd?: string;
   /** Who acts, for the audit log: `cli:ada@laptop`, `token:deploy`. Default `library`. */
   readonly actor?: string;
   /** Unwrapped data keys held at once. Default 10,000. */
@@ -29,6 +31,7 @@ export interface KeyringOptions {
 export type ResolvedOptions = Required<KeyringOptions> & { readonly runner: string };
 
 const defaults = {
+  cwd: '.',
   actor: 'library',
   keyCacheSize: 10_000,
   keyCacheMs: 300_000,
@@ -65,6 +68,7 @@ export function resolveOptions(options: KeyringOptions): ResolvedOptions {
       throw new TypeError(`option ${name} takes a whole number from ${String(least)} to ${String(most)}`);
     }
   }
-  if (resolved.actor.length < 1 || resolved.actor.length > 200) throw new TypeError('option actor takes 1 to 200 characters');
+  if (resolved.actor.length < 1 || resolved.actor.length > 200)
+    throw new TypeError('option actor takes 1 to 200 characters');
   return resolved;
 }

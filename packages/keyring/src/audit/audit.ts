@@ -1,0 +1,28 @@
+import type { Audit, AuditEntry } from '../api.ts';
+import type { Queryable } from '../db/port.ts';
+import { insertEntry, selectEntries } from './store.ts';
+
+/** What somebody did, before it has a place and a time. `details` never holds a value or key bytes. */
+export interface NewAuditEntry {
+  readonly action: string;
+  readonly outcome?: AuditEntry['outcome'];
+  readonly projectId?: string | undefined;
+  readonly subject: string;
+  readonly reason?: string | undefined;
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/** Writes entries in the name of one actor, each in the transaction of what it records. */
+export interface AuditTrail extends Audit {
+  readonly actor: string;
+  record(tx: Queryable, entry: NewAuditEntry): Promise<void>;
+}
+
+export function auditTrail(database: Queryable, actor: string): AuditTrail {
+  return {
+    actor,
+    record: (tx, entry) => insertEntry(tx, actor, entry),
+    list: ({ projectId, limit = 100, before } = {}) =>
+      selectEntries(database, { projectId, before, limit: Math.min(Math.max(limit, 1), 1000) }),
+  };
+}

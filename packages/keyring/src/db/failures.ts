@@ -1,0 +1,75 @@
+import { KeyringError } from '../errors.ts';
+
+/** What the fence and the guards in the migrations say, by SQLSTATE. */
+export const refusals = {
+  staleVersion: 'MK001',
+  plaintext: 'MK002',
+  envelopeMismatch: 'MK003',
+  identityChanged: 'MK004',
+  illegalMove: 'MK005',
+  inUse: 'MK006',
+  appendOnly: 'MK007',
+  retentionNotOver: 'MK008',
+} as const;
+
+export const sqlStates = {
+  ...refusals,
+  uniqueViolation: '23505',
+  foreignKeyViolation: '23503',
+  serializationFailure: '40001',
+  deadlock: '40P01',
+  canceled: '57014',
+  lockNotAvailable: '55P03',
+} as const;
+
+const unreachableStates = /^(08|57P0[123]|53300|28|3D)/;
+const unreachableErrors = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EPIPE',
+  'ENOENT',
+]);
+
+/** The SQLSTATE of a refusal by PostgreSQL, if that is what the error is. */
+export function sqlState(error: unknown): string | undefined {
+  return error instanceof KeyringError && typeof error.details['sqlState'] === 'string'
+    ? error.details['sqlState']
+    : undefined;
+}
+
+/** Did the connection, not the statement, fail? What the statement did is then unknown. */
+export function isUnreachable(error: unknown): boolean {
+  return error instanceof KeyringError && error.code === 'database_unreachable';
+}
+
+/** Would the same work, begun anew, likely succeed? */
+export function isTransient(error: unknown): boolean {
+  const state = sqlState(error);
+  return state === sqlStates.serializationFailure || state === sqlStates.deadlock;
+}
+
+/**
+ * The driver's error as one of ours. The driver's own is not kept as the cause: its `detail` can hold a whole row.
+ */
+export function databaseFailure(error: unknown): KeyringError {
+  if (error instanceof KeyringError) return error;
+  const { code, message, constraint } = error as { code?: unknown; message?: unknown; constraint?: unknown };
+  const state = typeof code === 'string' ? code : '';
+  const text = typeof message === 'string' && message !== '' ? message : state;
+  const isSqlState = /^[0-9A-Z]{5}$/.test(state) && !unreachableErrors.has(state);
+  if (isSqlState && !unreachableStates.test(state)) {
+    return new KeyringError('database_refused', `PostgreSQL refused a statement: ${text}`, {
+      details: { sqlState: state, ...(typeof constraint === 'string' ? { constraint } : {}) },
+      ...(state === '42501' ? { remedy: 'Grant the role keyring_service to the login of the service.' } : {}),
+    });
+  }
+  return new KeyringError('database_unreachable', `The database cannot be used: ${text}`, {
+    remedy: 'Check DATABASE_URL, and that PostgreSQL runs and accepts connections from here.',
+    details: isSqlState ? { sqlState: state } : {},
+  });
+}

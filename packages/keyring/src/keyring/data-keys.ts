@@ -1,0 +1,206 @@
+import { randomUUID } from 'node:crypto';
+import type { AuditTrail } from '../audit/audit.ts';
+import { sqlState, sqlStates } from '../db/failures.ts';
+import { transaction, type Database, type Queryable } from '../db/port.ts';
+import { dataKeyAad } from '../envelope/aad.ts';
+import { open, seal } from '../envelope/seal.ts';
+import { decryptionFailed, KeyringError } from '../errors.ts';
+import {
+  equalBytes,
+  generateKey,
+  insecureExportKey,
+  keyFingerprint,
+  keyFromBytes,
+  wipe,
+  type SecretKey,
+} from '../secret-bytes.ts';
+import { KeyCache, type DataKey } from './key-cache.ts';
+import {
+  insertEncryptionKey,
+  insertKeyring,
+  selectEncryptionKey,
+  selectLatestVersion,
+  selectPrimary,
+  type EncryptionKeyRow,
+  type NewEncryptionKey,
+} from './store.ts';
+import type { WrappingKeys } from './wrapping-keys.ts';
+
+export interface DataKeysOptions {
+  readonly keyCacheSize: number;
+  readonly keyCacheMs: number;
+  readonly now: () => Date;
+}
+
+const pastVersion: ReadonlySet<string> = new Set(['key_destroyed', 'key_disabled', 'unknown_key']);
+
+/** The data keys of projects: made, unwrapped, cached. Keys are reached by id, never by trying. */
+export class DataKeys {
+  readonly #database: Database;
+  readonly #wrappingKeys: WrappingKeys;
+  readonly #audit: AuditTrail;
+  readonly #cache: KeyCache;
+  readonly #primaries = new Map<string, string>();
+
+  constructor(database: Database, wrappingKeys: WrappingKeys, audit: AuditTrail, options: DataKeysOptions) {
+    this.#database = database;
+    this.#wrappingKeys = wrappingKeys;
+    this.#audit = audit;
+    this.#cache = new KeyCache(options.keyCacheSize, options.keyCacheMs, options.now);
+  }
+
+  /**
+   * The key of this id, if it is this project's.
+   * @throws KeyringError `unknown_key`, `key_destroyed`, `key_disabled`, `decryption_failed` when it does not unwrap.
+   */
+  async get(projectId: string, keyId: string): Promise<DataKey> {
+    const cached = this.#cache.get(keyId);
+    if (cached?.projectId === projectId) return cached;
+    const key = await this.#load(projectId, keyId);
+    this.#cache.set(key);
+    return key;
+  }
+
+  /**
+   * The primary version as last seen; a stale answer costs a refused write, never a wrong one. Makes version 1 of a project
+   * that has no key yet.
+   * @throws KeyringError `unknown_project`.
+   */
+  async primary(projectId: string): Promise<DataKey> {
+    const remembered = this.#primaries.get(projectId);
+    if (remembered !== undefined) {
+      try {
+        return await this.get(projectId, remembered);
+      } catch (error) {
+        // Long no longer primary, and destroyed since: not what the caller asked about.
+        if (!(error instanceof KeyringError) || !pastVersion.has(error.code)) throw error;
+      }
+    }
+    const keyId = (await selectPrimary(this.#database, projectId)) ?? (await this.#createKeyring(projectId));
+    this.#remember(projectId, keyId);
+    return this.get(projectId, keyId);
+  }
+
+  /** Forgets which version is primary, as after the fence refused one. */
+  forgetPrimary(projectId: string): void {
+    this.#primaries.delete(projectId);
+  }
+
+  /** Forgets everything that is unwrapped. */
+  clear(): void {
+    this.#cache.clear();
+    this.#primaries.clear();
+  }
+
+  /** Makes and wraps a new key, without storing it. */
+  create(projectId: string, version: number): NewEncryptionKey {
+    const id = randomUUID();
+    const key = generateKey();
+    const wrapping = this.#wrappingKeys.primary;
+    const bytes = insecureExportKey(key);
+    try {
+      const aad = dataKeyAad({ projectId, version, keyId: id, wrappingKeyId: wrapping.id });
+      return {
+        id,
+        projectId,
+        version,
+        wrappedKey: seal(wrapping.key, wrapping.id, bytes, aad),
+        wrappingKeyId: wrapping.id,
+        fingerprint: keyFingerprint(key, id),
+      };
+    } finally {
+      wipe(bytes);
+    }
+  }
+
+  /** Stores a new version and says so in the trail, in the caller's transaction. */
+  async insert(tx: Queryable, key: NewEncryptionKey): Promise<void> {
+    await insertEncryptionKey(tx, key);
+    await this.#audit.record(tx, {
+      action: 'key.created',
+      projectId: key.projectId,
+      subject: `key:${key.id}`,
+      details: { version: key.version },
+    });
+  }
+
+  /**
+   * Reads a committed version back, unwraps it and tries it: what has to succeed before anything is encrypted with it.
+   * @throws KeyringError as `get` does.
+   */
+  async selfTest(projectId: string, keyId: string): Promise<void> {
+    this.#cache.delete(keyId);
+    const { key, version } = await this.get(projectId, keyId);
+    const probe = Buffer.from(`self-test of version ${String(version)}`);
+    const context = Buffer.from('meshhook-keyring/v1 self-test');
+    if (!equalBytes(open(key, keyId, seal(key, keyId, probe, context), context), probe)) throw decryptionFailed();
+  }
+
+  async #load(projectId: string, keyId: string): Promise<DataKey> {
+    const row = await selectEncryptionKey(this.#database, projectId, keyId);
+    if (row === undefined) throw new KeyringError('unknown_key', `The project has no key version ${keyId}.`);
+    return { id: row.id, projectId: row.project_id, version: row.version, key: this.#unwrap(row) };
+  }
+
+  #unwrap(row: EncryptionKeyRow): SecretKey {
+    const about = { details: { keyId: row.id, version: row.version, projectId: row.project_id } };
+    if (row.wrapped_key === null) {
+      throw new KeyringError('key_destroyed', `Key version ${String(row.version)} (${row.id}) was destroyed.`, {
+        ...about,
+        remedy: 'What is under it cannot be opened any more. Set the secret again.',
+      });
+    }
+    if (row.state === 'disabled') {
+      throw new KeyringError('key_disabled', `Key version ${String(row.version)} (${row.id}) is suspended.`, about);
+    }
+    const wrapping = this.#wrappingKeys.get(row.wrapping_key_id);
+    const aad = dataKeyAad({
+      projectId: row.project_id,
+      version: row.version,
+      keyId: row.id,
+      wrappingKeyId: wrapping.id,
+    });
+    const key = keyFromBytes(open(wrapping.key, wrapping.id, row.wrapped_key, aad));
+    if (!equalBytes(keyFingerprint(key, row.id), row.fingerprint)) throw decryptionFailed();
+    return key;
+  }
+
+  /** Version 1: committed, read back and tried before the keyring row points at it. Two first puts make one. */
+  async #createKeyring(projectId: string): Promise<string> {
+    let first = await selectLatestVersion(this.#database, projectId);
+    if (first === undefined) {
+      const key = this.create(projectId, 1);
+      try {
+        await transaction(this.#database, (tx) => this.insert(tx, key));
+      } catch (error) {
+        if (sqlState(error) === sqlStates.foreignKeyViolation) {
+          throw new KeyringError('unknown_project', `There is no project ${projectId}.`, {
+            remedy: 'Run `mh-keys project list`.',
+          });
+        }
+        // Another process made version 1 at the same moment: that is the one.
+        if (sqlState(error) !== sqlStates.uniqueViolation) throw error;
+      }
+      first = await selectLatestVersion(this.#database, projectId);
+      if (first === undefined) throw new KeyringError('unknown_project', `There is no project ${projectId} any more.`);
+    }
+    const { id } = first;
+    await this.selfTest(projectId, id);
+    await transaction(this.#database, async (tx) => {
+      if (!(await insertKeyring(tx, projectId, id))) return;
+      await this.#audit.record(tx, {
+        action: 'key.promoted',
+        projectId,
+        subject: `key:${id}`,
+        details: { version: first.version, first: true },
+      });
+    });
+    return (await selectPrimary(this.#database, projectId)) ?? id;
+  }
+
+  #remember(projectId: string, keyId: string): void {
+    // A pointer is small, and a wrong one harmless: a plain bound is enough.
+    if (this.#primaries.size >= 100_000) this.#primaries.clear();
+    this.#primaries.set(projectId, keyId);
+  }
+}

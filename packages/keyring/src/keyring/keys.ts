@@ -1,0 +1,86 @@
+import type { Keys, KeyStatus, KeyVersion } from '../api.ts';
+import type { AuditTrail } from '../audit/audit.ts';
+import { sqlState, sqlStates } from '../db/failures.ts';
+import { transaction, type Database } from '../db/port.ts';
+import { KeyringError } from '../errors.ts';
+import type { DataKeys } from './data-keys.ts';
+import { eraseKey, selectInventory, type InventoryRow } from './store.ts';
+
+/** The inventory of key versions, and the one verb that ends a version's life. */
+export function keys(database: Database, dataKeys: DataKeys, audit: AuditTrail): Keys {
+  const get = async (keyId: string): Promise<KeyVersion | undefined> => {
+    const [row] = await selectInventory(database, { keyId, limit: 1 });
+    return row && keyVersion(row);
+  };
+
+  return {
+    get,
+    async list({ projectId, limit = 1000 } = {}) {
+      const rows = await selectInventory(database, { projectId, limit: Math.min(Math.max(limit, 1), 10_000) });
+      return rows.map(keyVersion);
+    },
+    async destroy(keyId, { reason }) {
+      const key = await get(keyId);
+      if (key === undefined) throw new KeyringError('unknown_key', `There is no key version ${keyId}.`);
+      const entry = { projectId: key.projectId, subject: `key:${keyId}`, reason, details: { version: key.version } };
+      try {
+        await transaction(database, async (tx) => {
+          if (key.status === 'destroyed' || !(await eraseKey(tx, keyId))) return;
+          await audit.record(tx, { action: 'key.destroyed', ...entry });
+        });
+      } catch (error) {
+        const refusal = destroyRefusal(error, key);
+        if (refusal === undefined) throw error;
+        await audit.record(database, { action: 'key.destroyed', outcome: 'refused', ...entry });
+        throw refusal;
+      }
+      dataKeys.clear();
+      return (await get(keyId)) ?? key;
+    },
+  };
+}
+
+function destroyRefusal(error: unknown, key: KeyVersion): KeyringError | undefined {
+  const details = { keyId: key.id, sqlState: sqlState(error) };
+  const name = `Version ${String(key.version)} of ${key.projectName}`;
+  if (sqlState(error) === sqlStates.retentionNotOver) {
+    const until = key.retentionUntil;
+    return new KeyringError(
+      'retention_not_over',
+      until === undefined
+        ? `${name} was not retired by a finished rotation.`
+        : `${name} is kept until ${until.toISOString()}, so that backups from before still open.`,
+      { details, remedy: until === undefined ? 'Rotate the project first.' : 'Destroy it after that.' },
+    );
+  }
+  if (sqlState(error) !== sqlStates.inUse) return undefined;
+  if (key.active) {
+    return new KeyringError('key_is_primary', `${name} is the primary: it encrypts.`, {
+      details,
+      remedy: 'Rotate the project first.',
+    });
+  }
+  return new KeyringError('key_in_use', `${name} is still in use: ${(error as Error).message}`, {
+    details,
+    remedy: 'Rotate the project: a finished rotation leaves no row under an old version.',
+  });
+}
+
+function keyVersion(row: InventoryRow): KeyVersion {
+  return {
+    id: row.key_id,
+    projectId: row.project_id,
+    projectName: row.project_name,
+    version: row.version,
+    status: row.status as KeyStatus,
+    active: row.active,
+    rows: Number(row.rows_naming),
+    fingerprint: row.fingerprint.toString('hex').slice(0, 16),
+    createdAt: row.created_at,
+    activatedAt: row.activated_at ?? undefined,
+    deactivatedAt: row.deactivated_at ?? undefined,
+    retentionUntil: row.retention_until ?? undefined,
+    destroyedAt: row.destroyed_at ?? undefined,
+    nextDueAt: row.next_due_at ?? undefined,
+  };
+}

@@ -1,0 +1,226 @@
+import type { Queryable } from '../db/port.ts';
+
+export interface WrappingKeyRow {
+  readonly id: string;
+  readonly version: number;
+  readonly state: string;
+  readonly fingerprint: Buffer;
+  /** Under the root key that was asked for; null when it is only under others. */
+  readonly wrapped: Buffer | null;
+  readonly is_primary: boolean;
+}
+
+/** Every wrapping key, with its bytes as wrapped by the root key of this fingerprint. */
+export async function selectWrappingKeys(database: Queryable, rootFingerprint: string): Promise<WrappingKeyRow[]> {
+  const { rows } = await database.query<WrappingKeyRow>({
+    text: `select w.id, w.version, w.state, w.fingerprint, c.wrapped, i.wrapping_key_id is not null as is_primary
+           from keyring.wrapping_keys w
+           left join keyring.root_keys r on r.fingerprint = $1
+           left join keyring.wrapped_wrapping_keys c on c.wrapping_key_id = w.id and c.root_key_id = r.id
+           left join keyring.installation i on i.wrapping_key_id = w.id
+           order by w.version`,
+    values: [rootFingerprint],
+  });
+  return rows;
+}
+
+export async function selectRootKeys(database: Queryable): Promise<{ uri: string; fingerprint: string }[]> {
+  const { rows } = await database.query<{ uri: string; fingerprint: string }>({
+    text: `select uri, fingerprint from keyring.root_keys where state = 'enabled' order by created_at, id`,
+  });
+  return rows;
+}
+
+/** Records a wrapping key, the root key it is under, and the pointer to it. Fails on a second first one. */
+export async function insertFirstWrappingKey(
+  tx: Queryable,
+  key: { id: string; fingerprint: Buffer; wrapped: Uint8Array; rootUri: string; rootFingerprint: string },
+): Promise<void> {
+  await tx.query({
+    text: `insert into keyring.root_keys (uri, fingerprint) values ($1, $2) on conflict (fingerprint) do nothing`,
+    values: [key.rootUri, key.rootFingerprint],
+  });
+  await tx.query({
+    text: 'insert into keyring.wrapping_keys (id, version, fingerprint) values ($1, 1, $2)',
+    values: [key.id, key.fingerprint],
+  });
+  await tx.query({
+    text: `insert into keyring.wrapped_wrapping_keys (wrapping_key_id, root_key_id, wrapped)
+           select $1, r.id, $2 from keyring.root_keys r where r.fingerprint = $3`,
+    values: [key.id, key.wrapped, key.rootFingerprint],
+  });
+  await tx.query({ text: 'insert into keyring.installation (wrapping_key_id) values ($1)', values: [key.id] });
+}
+
+export interface EncryptionKeyRow {
+  readonly id: string;
+  readonly project_id: string;
+  readonly version: number;
+  readonly state: 'enabled' | 'disabled' | 'compromised' | 'destroyed';
+  readonly wrapped_key: Buffer | null;
+  readonly wrapping_key_id: string;
+  readonly fingerprint: Buffer;
+}
+
+export async function selectEncryptionKey(
+  database: Queryable,
+  projectId: string,
+  keyId: string,
+): Promise<EncryptionKeyRow | undefined> {
+  const { rows } = await database.query<EncryptionKeyRow>({
+    text: `select id, project_id, version, state, wrapped_key, wrapping_key_id, fingerprint
+           from keyring.encryption_keys where project_id = $1 and id = $2`,
+    values: [projectId, keyId],
+    name: 'encryption_key_select',
+  });
+  return rows[0];
+}
+
+export interface NewEncryptionKey {
+  readonly id: string;
+  readonly projectId: string;
+  readonly version: number;
+  readonly wrappedKey: Buffer;
+  readonly wrappingKeyId: string;
+  readonly fingerprint: Buffer;
+}
+
+export async function insertEncryptionKey(tx: Queryable, key: NewEncryptionKey): Promise<void> {
+  await tx.query({
+    text: `insert into keyring.encryption_keys (id, project_id, version, wrapped_key, wrapping_key_id, fingerprint)
+           values ($1, $2, $3, $4, $5, $6)`,
+    values: [key.id, key.projectId, key.version, key.wrappedKey, key.wrappingKeyId, key.fingerprint],
+  });
+}
+
+/** The newest version of a project, or undefined before its first. */
+export async function selectLatestVersion(
+  database: Queryable,
+  projectId: string,
+): Promise<{ id: string; version: number } | undefined> {
+  const { rows } = await database.query<{ id: string; version: number }>({
+    text: 'select id, version from keyring.encryption_keys where project_id = $1 order by version desc limit 1',
+    values: [projectId],
+  });
+  return rows[0];
+}
+
+export async function selectPrimary(database: Queryable, projectId: string): Promise<string | undefined> {
+  const { rows } = await database.query<{ primary_key_id: string }>({
+    text: 'select primary_key_id from keyring.keyrings where project_id = $1',
+    values: [projectId],
+    name: 'primary_select',
+  });
+  return rows[0]?.primary_key_id;
+}
+
+/** False when the project has its keyring already. */
+export async function insertKeyring(tx: Queryable, projectId: string, primaryKeyId: string): Promise<boolean> {
+  const { rowCount } = await tx.query({
+    text: `insert into keyring.keyrings (project_id, primary_key_id) values ($1, $2) on conflict (project_id) do nothing`,
+    values: [projectId, primaryKeyId],
+  });
+  return rowCount === 1;
+}
+
+/**
+ * Moves the pointer, if it still points at `from`. Takes the project's fair queue first, and gives up the whole transaction
+ * (SQLSTATE 57014) when that takes longer than `waitMs`: while it waits, the project's own writers wait behind it.
+ */
+export async function movePrimary(
+  tx: Queryable,
+  move: { projectId: string; from: string; to: string; waitMs: number },
+): Promise<boolean> {
+  await tx.query({
+    text: `select pg_catalog.set_config('statement_timeout', $1, true)`,
+    values: [String(move.waitMs)],
+  });
+  await tx.query({
+    text: 'select pg_catalog.pg_advisory_xact_lock(keyring.project_lock($1))',
+    values: [move.projectId],
+  });
+  await tx.query({ text: `select pg_catalog.set_config('statement_timeout', '0', true)` });
+  const { rowCount } = await tx.query({
+    text: `update keyring.keyrings set primary_key_id = $3, promoted_at = now()
+           where project_id = $1 and primary_key_id = $2`,
+    values: [move.projectId, move.from, move.to],
+  });
+  return rowCount === 1;
+}
+
+export async function markRolledBack(tx: Queryable, keyId: string): Promise<void> {
+  await tx.query({
+    text: 'update keyring.encryption_keys set rolled_back_at = now() where id = $1 and rolled_back_at is null',
+    values: [keyId],
+  });
+}
+
+/** Starts the retention window of every version of a project that was used once and is no longer primary. */
+export async function startRetention(tx: Queryable, projectId: string): Promise<string[]> {
+  const { rows } = await tx.query<{ id: string }>({
+    text: `update keyring.encryption_keys k
+           set retention_until = now() + (
+             select p.retention from keyring.rotation_policies p
+             where p.project_id = $1 or p.project_id is null
+             order by p.project_id nulls last limit 1)
+           where k.project_id = $1 and k.retention_until is null and k.activated_at is not null
+             and k.state <> 'destroyed'
+             and not exists (select from keyring.keyrings r where r.primary_key_id = k.id and r.project_id = $1)
+           returning k.id`,
+    values: [projectId],
+  });
+  return rows.map((row) => row.id);
+}
+
+export async function eraseKey(tx: Queryable, keyId: string): Promise<boolean> {
+  const { rowCount } = await tx.query({
+    text: `update keyring.encryption_keys set state = 'destroyed', wrapped_key = null, destroyed_at = clock_timestamp()
+           where id = $1`,
+    values: [keyId],
+  });
+  return rowCount === 1;
+}
+
+export interface InventoryRow {
+  readonly key_id: string;
+  readonly project_id: string;
+  readonly project_name: string;
+  readonly version: number;
+  readonly status: string;
+  readonly active: boolean;
+  readonly rows_naming: string;
+  readonly fingerprint: Buffer;
+  readonly created_at: Date;
+  readonly activated_at: Date | null;
+  readonly deactivated_at: Date | null;
+  readonly retention_until: Date | null;
+  readonly destroyed_at: Date | null;
+  readonly next_due_at: Date | null;
+}
+
+export async function selectInventory(
+  database: Queryable,
+  { projectId, keyId, limit }: { projectId?: string | undefined; keyId?: string | undefined; limit: number },
+): Promise<InventoryRow[]> {
+  const { rows } = await database.query<InventoryRow>({
+    text: `with chosen as (
+             select p.id from public.projects p
+             where ($1::uuid is null or p.id = $1)
+               and ($2::uuid is null or p.id = (select k.project_id from keyring.encryption_keys k where k.id = $2))
+               and exists (select from keyring.encryption_keys k where k.project_id = p.id)
+             order by p.name, p.id limit $3
+           )
+           select i.key_id, i.project_id, i.project_name, i.version, i.status, i.active, i.rows_naming, k.fingerprint,
+             i.created_at, i.activated_at, i.deactivated_at, i.retention_until, i.destroyed_at,
+             case when i.active then i.created_at + (
+               select o.rotate_after from keyring.rotation_policies o
+               where o.project_id = i.project_id or o.project_id is null
+               order by o.project_id nulls last limit 1) end as next_due_at
+           from keyring.key_inventory i
+           join keyring.encryption_keys k on k.id = i.key_id
+           where i.project_id in (select id from chosen) and ($2::uuid is null or i.key_id = $2)
+           order by i.project_name, i.project_id, i.version`,
+    values: [projectId ?? null, keyId ?? null, limit],
+  });
+  return rows;
+}

@@ -1,0 +1,57 @@
+import type { Keyring } from './api.ts';
+import { randomBytes } from 'node:crypto';
+import { auditTrail } from './audit/audit.ts';
+import { requireSchema } from './db/migrate.ts';
+import { pgDatabase } from './db/pg-database.ts';
+import { examine } from './doctor/doctor.ts';
+import { resolveOptions, type KeyringOptions } from './keyring-options.ts';
+import { DataKeys } from './keyring/data-keys.ts';
+import { keys } from './keyring/keys.ts';
+import { openWrappingKeys } from './keyring/wrapping-keys.ts';
+import { projects } from './projects/projects.ts';
+import { openRootKey } from './providers/registry.ts';
+import { rotations } from './rotation/rotations.ts';
+import { adoptSecrets } from './secrets/adopt.ts';
+import { secrets } from './secrets/secrets.ts';
+
+/**
+ * Opens the keyring of a migrated database: asks the root key's provider once, unwraps the wrapping keys, and holds them.
+ * An empty installation gets its first wrapping key here.
+ * @throws KeyringError `not_migrated`, `schema_too_new`, `database_unreachable`, `root_key_*`, `wrong_root_key`.
+ * @throws TypeError for unknown or missing options.
+ */
+export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
+  const resolved = resolveOptions(options);
+  const database =
+    typeof resolved.database === 'string' ? pgDatabase({ connectionString: resolved.database }) : resolved.database;
+  try {
+    await requireSchema(database);
+    const provider =
+      typeof resolved.rootKey === 'string'
+        ? await openRootKey(resolved.rootKey, { cwd: resolved.cwd })
+        : resolved.rootKey;
+    const audit = auditTrail(database, resolved.actor);
+    const wrappingKeys = await openWrappingKeys(database, provider, audit);
+    const dataKeys = new DataKeys(database, wrappingKeys, audit, resolved);
+    const runner = `${resolved.runner}:${randomBytes(4).toString('hex')}`;
+    return {
+      projects: projects(database, audit),
+      secrets: {
+        ...secrets(database, dataKeys, audit),
+        adopt: (adopt = {}) => adoptSecrets(database, dataKeys, audit, adopt),
+      },
+      keys: keys(database, dataKeys, audit),
+      rotations: rotations({ ...resolved, database, dataKeys, audit, runner }),
+      audit,
+      doctor: ({ onProgress } = {}) => examine(database, dataKeys, { ...resolved, onProgress }),
+      ready: () => requireSchema(database),
+      async close() {
+        dataKeys.clear();
+        await database.close();
+      },
+    };
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+}

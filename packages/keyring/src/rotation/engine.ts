@@ -1,0 +1,399 @@
+import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
+import { transaction, type Queryable } from '../db/port.ts';
+import { KeyringError } from '../errors.ts';
+import { requireSoundCatalog } from '../keyring/columns.ts';
+import { markRolledBack, movePrimary, selectLatestVersion, selectPrimary, startRetention } from '../keyring/store.ts';
+import type { RotationContext } from './context.ts';
+import {
+  moveProject,
+  noteRowsToMove,
+  noteRowsVerified,
+  selectProgress,
+  type ProjectProgress,
+} from './project-store.ts';
+import { replaceQuarantine } from './quarantine-store.ts';
+import type { Direction } from './rotation-store.ts';
+import { countOthers } from './rows-store.ts';
+import type { Unreadable } from './rows.ts';
+import { sweepProject } from './sweep.ts';
+import { verifyProject } from './verify.ts';
+import { backoffMs } from './wait.ts';
+
+/** What became of a project: at rest for this run, or wanting another try after a while. */
+export type Advance = 'rest' | { readonly retryAfterMs: number };
+
+// While a promote waits, the writers of its project wait behind it: so it waits a little, lets them go, and comes back.
+const FIRST_PROMOTE_WAIT_MS = 50;
+const LONGEST_PROMOTE_WAIT_MS = 2_000;
+
+// Far more than processes that drive the same rotation can cost each other, far less than for ever.
+const MOST_OVERTAKEN = 20;
+
+/** Undoes a transaction whose compare-and-set found somebody else's work: read again and go on from there. */
+class Overtaken extends Error {}
+
+/**
+ * Takes one project of a rotation as far as it will go: stage, promote, sweep, verify, finalize, or the way back. Every step
+ * starts from what the database says and commits its outcome with its audit entry, so that any process can die anywhere.
+ */
+export async function advanceProject(
+  context: RotationContext,
+  rotationId: string,
+  projectId: string,
+  direction: Direction,
+  attempt: number,
+  signal: AbortSignal,
+): Promise<Advance> {
+  for (let overtaken = 0; ;) {
+    signal.throwIfAborted();
+    const progress = await selectProgress(context.database, rotationId, projectId);
+    if (progress === undefined) return 'rest';
+    try {
+      const next = await step(context, progress, direction, attempt, signal);
+      if (next !== 'again') return next;
+      overtaken = 0;
+    } catch (error) {
+      if (error instanceof KeyringError && error.code === 'unregistered_column') {
+        return block(context, progress, error.code, error.message);
+      }
+      // The fence, too: the pointer moved while the sweep was on its way. What the project wants now is in its row.
+      const lost = error instanceof Overtaken || isTransient(error) || sqlState(error) === sqlStates.staleVersion;
+      if (!lost) {
+        if (await ended(context, progress)) return 'rest';
+        throw error;
+      }
+      overtaken += 1;
+      if (overtaken === MOST_OVERTAKEN) {
+        return block(context, progress, 'contended', 'Something else keeps changing the keyring of this project.');
+      }
+    }
+  }
+}
+
+async function ended(context: RotationContext, { rotationId, projectId }: ProjectProgress): Promise<boolean> {
+  const now = await selectProgress(context.database, rotationId, projectId);
+  return now?.state === 'canceled';
+}
+
+async function step(
+  context: RotationContext,
+  progress: ProjectProgress,
+  direction: Direction,
+  attempt: number,
+  signal: AbortSignal,
+): Promise<Advance | 'again'> {
+  if (direction === 'back' && progress.direction === 'forward') {
+    switch (progress.state) {
+      case 'requested':
+      case 'staged':
+        return cancel(context, progress);
+      case 'blocked':
+        return progress.promoted ? turnBack(context, progress, attempt) : cancel(context, progress);
+      case 'sweeping':
+      case 'verifying':
+        return turnBack(context, progress, attempt);
+      default:
+        return 'rest';
+    }
+  }
+  switch (progress.state) {
+    case 'requested':
+      return stage(context, progress);
+    case 'staged':
+      return promote(context, progress, attempt);
+    case 'sweeping':
+      return sweep(context, progress, signal);
+    case 'verifying':
+      return verify(context, progress, signal);
+    case 'rolling_back':
+      return sweepBack(context, progress, signal);
+    default:
+      return 'rest';
+  }
+}
+
+/** A new version, wrapped and committed; nothing is encrypted with it yet. */
+async function stage(context: RotationContext, progress: ProjectProgress): Promise<'again'> {
+  const { projectId } = progress;
+  const source = await selectPrimary(context.database, projectId);
+  const latest = await selectLatestVersion(context.database, projectId);
+  if (source === undefined || latest === undefined) throw new Overtaken();
+  const key = context.dataKeys.create(projectId, latest.version + 1);
+  await transaction(context.database, async (tx) => {
+    if (!(await moveProject(tx, progress, { to: 'staged', sourceKeyId: source, targetKeyId: key.id }))) {
+      throw new Overtaken();
+    }
+    await context.dataKeys.insert(tx, key);
+  });
+  return 'again';
+}
+
+/** Reads the new version back, tries it, and moves the pointer. From its commit on, new writes are under it. */
+async function promote(
+  context: RotationContext,
+  progress: ProjectProgress,
+  attempt: number,
+): Promise<Advance | 'again'> {
+  const { projectId } = progress;
+  const { source, target } = versions(progress);
+  try {
+    await context.dataKeys.selfTest(projectId, target);
+  } catch (error) {
+    if (!(error instanceof KeyringError) || error.code !== 'decryption_failed') throw error;
+    return fail(context, progress, 'self_test_failed', 'The new version did not read back as it was stored.');
+  }
+  return moving(context, progress, attempt, async (tx, waitMs) => {
+    if (!(await moveProject(tx, progress, { to: 'sweeping' }))) throw new Overtaken();
+    if (!(await movePrimary(tx, { projectId, from: source, to: target, waitMs }))) throw new Overtaken();
+    await context.audit.record(tx, {
+      action: 'key.promoted',
+      projectId,
+      subject: `key:${target}`,
+      details: { rotation: progress.rotationId, from: source },
+    });
+  });
+}
+
+/** Moves the pointer back to where the rotation found it, and marks the version it leaves as never to be promoted again. */
+async function turnBack(
+  context: RotationContext,
+  progress: ProjectProgress,
+  attempt: number,
+): Promise<Advance | 'again'> {
+  const { projectId } = progress;
+  const { source, target } = versions(progress);
+  return moving(context, progress, attempt, async (tx, waitMs) => {
+    if (!(await moveProject(tx, progress, { to: 'rolling_back', direction: 'back' }))) throw new Overtaken();
+    if (!(await movePrimary(tx, { projectId, from: target, to: source, waitMs }))) throw new Overtaken();
+    await markRolledBack(tx, target);
+    await context.audit.record(tx, {
+      action: 'key.rolled_back',
+      projectId,
+      subject: `key:${target}`,
+      details: { rotation: progress.rotationId, to: source },
+    });
+  });
+}
+
+/** A move of the pointer, tried with a bounded wait; given up for now, or for good, when it cannot have its lock. */
+async function moving(
+  context: RotationContext,
+  progress: ProjectProgress,
+  attempt: number,
+  move: (tx: Queryable, waitMs: number) => Promise<void>,
+): Promise<Advance | 'again'> {
+  const waitMs = backoffMs(attempt, FIRST_PROMOTE_WAIT_MS, LONGEST_PROMOTE_WAIT_MS);
+  try {
+    await transaction(context.database, (tx) => move(tx, waitMs));
+    context.dataKeys.forgetPrimary(progress.projectId);
+    return 'again';
+  } catch (error) {
+    if (sqlState(error) === sqlStates.canceled) {
+      // The waits double up to the longest, so this many tries are about the patience.
+      if (attempt * LONGEST_PROMOTE_WAIT_MS <= context.lockPatienceMs) return { retryAfterMs: waitMs };
+      return block(
+        context,
+        progress,
+        'keyring_locked',
+        'A transaction of this project stays open and holds its keyring.',
+      );
+    }
+    if (sqlState(error) === sqlStates.illegalMove) {
+      return block(context, progress, 'promote_refused', (error as Error).message);
+    }
+    throw error;
+  }
+}
+
+async function sweep(
+  context: RotationContext,
+  progress: ProjectProgress,
+  signal: AbortSignal,
+): Promise<Advance | 'again'> {
+  const { target } = versions(progress);
+  const clear = await sweepTo(context, progress, target, signal);
+  if (!clear) return 'rest';
+  await transaction(context.database, async (tx) => {
+    if (!(await moveProject(tx, progress, { to: 'verifying' }))) throw new Overtaken();
+    await context.audit.record(tx, {
+      action: 'rotation.project_swept',
+      projectId: progress.projectId,
+      subject: `rotation:${progress.rotationId}`,
+    });
+  });
+  return 'again';
+}
+
+/** Reads everything back, and finalizes: completed means proved. */
+async function verify(
+  context: RotationContext,
+  progress: ProjectProgress,
+  signal: AbortSignal,
+): Promise<Advance | 'again'> {
+  const { target } = versions(progress);
+  const proof = await proveProject(context, progress, target, signal);
+  if (proof === 'blocked') return 'rest';
+  if (proof !== 'proved') {
+    await transaction(context.database, async (tx) => {
+      if (!(await moveProject(tx, progress, { to: 'sweeping' }))) throw new Overtaken();
+    });
+    return 'again';
+  }
+  return finalize(context, progress, target, 'completed');
+}
+
+async function sweepBack(
+  context: RotationContext,
+  progress: ProjectProgress,
+  signal: AbortSignal,
+): Promise<Advance | 'again'> {
+  const { source } = versions(progress);
+  const clear = await sweepTo(context, progress, source, signal);
+  if (!clear) return 'rest';
+  const proof = await proveProject(context, progress, source, signal);
+  if (proof === 'blocked') return 'rest';
+  if (proof !== 'proved') return 'again';
+  return finalize(context, progress, source, 'rolled_back');
+}
+
+async function sweepTo(
+  context: RotationContext,
+  progress: ProjectProgress,
+  keyId: string,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const columns = await requireSoundCatalog(context.database);
+  await noteRowsToMove(context.database, progress, await countOthers(context.database, progress.projectId, keyId));
+  const { unreadable, held } = await sweepProject(context, progress, keyId, columns, signal);
+  if (unreadable.size === 0 && held === 0) return true;
+  await blockRows(context, progress, unreadable, held);
+  return false;
+}
+
+async function proveProject(
+  context: RotationContext,
+  progress: ProjectProgress,
+  keyId: string,
+  signal: AbortSignal,
+): Promise<'proved' | 'stray' | 'blocked'> {
+  const columns = await requireSoundCatalog(context.database);
+  const { opened, stray, unreadable } = await verifyProject(context, progress.projectId, keyId, columns, signal);
+  await noteRowsVerified(context.database, progress, opened);
+  if (unreadable.size > 0) {
+    await blockRows(context, progress, unreadable, 0);
+    return 'blocked';
+  }
+  return stray === 0 ? 'proved' : 'stray';
+}
+
+/** The end of a project: the last count, the old versions' retention, the state and its entry, in one transaction. */
+async function finalize(
+  context: RotationContext,
+  progress: ProjectProgress,
+  keyId: string,
+  to: 'completed' | 'rolled_back',
+): Promise<Advance | 'again'> {
+  const { projectId, rotationId } = progress;
+  await transaction(context.database, async (tx) => {
+    if (!(await moveProject(tx, progress, { to }))) throw new Overtaken();
+    await requireSoundCatalog(tx);
+    const others = await countOthers(tx, projectId, keyId);
+    if (others > 0) throw new Overtaken();
+    await replaceQuarantine(tx, progress, new Map());
+    const retired = await startRetention(tx, projectId);
+    await context.audit.record(tx, {
+      action: to === 'completed' ? 'rotation.project_completed' : 'rotation.project_rolled_back',
+      projectId,
+      subject: `rotation:${rotationId}`,
+      details: { key: keyId, retired },
+    });
+  });
+  return 'rest';
+}
+
+/** Before its promote a project has nothing to turn back: the version it staged is never used. */
+async function cancel(context: RotationContext, progress: ProjectProgress): Promise<Advance> {
+  await transaction(context.database, async (tx) => {
+    if (!(await moveProject(tx, progress, { to: 'canceled', errorCode: 'rolled_back_before_promote' }))) {
+      throw new Overtaken();
+    }
+    if (progress.targetKeyId !== undefined) await markRolledBack(tx, progress.targetKeyId);
+    await context.audit.record(tx, {
+      action: 'rotation.project_canceled',
+      projectId: progress.projectId,
+      subject: `rotation:${progress.rotationId}`,
+    });
+  });
+  return 'rest';
+}
+
+async function fail(
+  context: RotationContext,
+  progress: ProjectProgress,
+  code: string,
+  detail: string,
+): Promise<Advance> {
+  return stop(context, progress, 'failed', code, detail);
+}
+
+async function block(
+  context: RotationContext,
+  progress: ProjectProgress,
+  code: string,
+  detail: string,
+): Promise<Advance> {
+  return stop(context, progress, 'blocked', code, detail);
+}
+
+async function stop(
+  context: RotationContext,
+  progress: ProjectProgress,
+  to: 'blocked' | 'failed',
+  errorCode: string,
+  errorDetail: string,
+): Promise<Advance> {
+  await transaction(context.database, (tx) => recordStop(context, tx, progress, to, errorCode, errorDetail));
+  return 'rest';
+}
+
+async function recordStop(
+  context: RotationContext,
+  tx: Queryable,
+  progress: ProjectProgress,
+  to: 'blocked' | 'failed',
+  errorCode: string,
+  errorDetail: string,
+): Promise<void> {
+  if (!(await moveProject(tx, progress, { to, errorCode, errorDetail }))) throw new Overtaken();
+  await context.audit.record(tx, {
+    action: `rotation.project_${to}`,
+    outcome: 'failed',
+    projectId: progress.projectId,
+    subject: `rotation:${progress.rotationId}`,
+    details: { code: errorCode, detail: errorDetail },
+  });
+}
+
+async function blockRows(
+  context: RotationContext,
+  progress: ProjectProgress,
+  unreadable: ReadonlyMap<string, readonly Unreadable[]>,
+  held: number,
+): Promise<void> {
+  await transaction(context.database, async (tx) => {
+    const quarantined = await replaceQuarantine(tx, progress, unreadable);
+    const code = quarantined > 0 ? 'rows_quarantined' : 'rows_locked';
+    const parts = [
+      quarantined > 0 ? `${String(quarantined)} rows do not open` : '',
+      held > 0 ? `${String(held)} rows are held by other transactions` : '',
+    ];
+    await recordStop(context, tx, progress, 'blocked', code, parts.filter((part) => part !== '').join('; '));
+  });
+}
+
+function versions({ sourceKeyId, targetKeyId }: ProjectProgress): { source: string; target: string } {
+  if (sourceKeyId === undefined || targetKeyId === undefined) {
+    throw new KeyringError('internal', 'A staged project has no source or target version.');
+  }
+  return { source: sourceKeyId, target: targetKeyId };
+}

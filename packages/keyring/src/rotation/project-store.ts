@@ -1,0 +1,257 @@
+import type { RotationProject, RotationProjectState } from '../api.ts';
+import type { Queryable } from '../db/port.ts';
+import type { Direction } from './rotation-store.ts';
+
+/** Where one project of a rotation stands: what the engine works from. */
+export interface ProjectProgress {
+  readonly rotationId: string;
+  readonly projectId: string;
+  readonly projectName: string;
+  readonly state: RotationProjectState;
+  readonly direction: Direction;
+  readonly sourceKeyId: string | undefined;
+  readonly targetKeyId: string | undefined;
+  readonly promoted: boolean;
+}
+
+interface ProgressRow {
+  readonly rotation_id: string;
+  readonly project_id: string;
+  readonly project_name: string;
+  readonly state: RotationProjectState;
+  readonly direction: Direction;
+  readonly source_key_id: string | null;
+  readonly target_key_id: string | null;
+  readonly promoted: boolean;
+}
+
+const progressColumns = `p.rotation_id, p.project_id, p.project_name, p.state, p.direction, p.source_key_id,
+  p.target_key_id, p.promoted_at is not null as promoted`;
+
+/** These projects, or every one with a key, by id: their names, and whether they have a key. */
+export async function selectKeyringProjects(
+  database: Queryable,
+  projectIds: readonly string[] | 'all',
+): Promise<Map<string, { name: string; hasKeyring: boolean }>> {
+  const { rows } = await database.query<{ id: string; name: string; has_keyring: boolean }>({
+    text: `select q.id, q.name, r.project_id is not null as has_keyring
+           from public.projects q left join keyring.keyrings r on r.project_id = q.id
+           where case when $1::uuid[] is null then r.project_id is not null else q.id = any ($1) end
+           order by q.id`,
+    values: [projectIds === 'all' ? null : projectIds],
+  });
+  return new Map(rows.map((row) => [row.id, { name: row.name, hasKeyring: row.has_keyring }]));
+}
+
+/**
+ * Adds projects to a rotation. A named project that another open rotation holds is refused by the index (SQLSTATE 23505);
+ * of all projects with a key, those are left out: one project's open rotation never holds up the others. Gives the number
+ * added.
+ */
+export async function insertRotationProjects(
+  tx: Queryable,
+  rotationId: string,
+  projectIds: readonly string[] | 'all',
+): Promise<number> {
+  const { rowCount } = await tx.query({
+    text: `insert into keyring.rotation_projects (rotation_id, project_id, project_name)
+           select $1, r.project_id, q.name
+           from keyring.keyrings r join public.projects q on q.id = r.project_id
+           where $2::uuid[] is null or r.project_id = any ($2)
+           ${projectIds === 'all' ? skipOpenElsewhere : ''}`,
+    values: [rotationId, projectIds === 'all' ? null : projectIds],
+  });
+  return rowCount;
+}
+
+const skipOpenElsewhere = `on conflict (project_id)
+  where state not in ('completed', 'rolled_back', 'canceled', 'failed') do nothing`;
+
+/** Which of these projects an open rotation holds already. */
+export async function selectOpenElsewhere(
+  database: Queryable,
+  projectIds: readonly string[] | 'all',
+): Promise<{ projectName: string; rotationId: string }[]> {
+  const { rows } = await database.query<{ project_name: string; rotation_id: string }>({
+    text: `select p.project_name, p.rotation_id from keyring.rotation_projects p
+           where p.state not in ('completed', 'rolled_back', 'canceled', 'failed')
+             and ($1::uuid[] is null or p.project_id = any ($1))
+           order by p.project_name limit 20`,
+    values: [projectIds === 'all' ? null : projectIds],
+  });
+  return rows.map((row) => ({ projectName: row.project_name, rotationId: row.rotation_id }));
+}
+
+/** The projects of a rotation that are not at an end, blocked ones too. */
+export async function selectUnfinished(database: Queryable, rotationId: string): Promise<ProjectProgress[]> {
+  const { rows } = await database.query<ProgressRow>({
+    text: `select ${progressColumns} from keyring.rotation_projects p
+           where p.rotation_id = $1 and p.state not in ('completed', 'rolled_back', 'canceled', 'failed')
+           order by p.project_id`,
+    values: [rotationId],
+  });
+  return rows.map(toProgress);
+}
+
+export async function selectProgress(
+  database: Queryable,
+  rotationId: string,
+  projectId: string,
+): Promise<ProjectProgress | undefined> {
+  const { rows } = await database.query<ProgressRow>({
+    text: `select ${progressColumns} from keyring.rotation_projects p where p.rotation_id = $1 and p.project_id = $2`,
+    values: [rotationId, projectId],
+  });
+  return rows[0] && toProgress(rows[0]);
+}
+
+export interface ProjectMove {
+  readonly to: RotationProjectState;
+  readonly direction?: Direction;
+  readonly sourceKeyId?: string;
+  readonly targetKeyId?: string;
+  readonly errorCode?: string;
+  readonly errorDetail?: string;
+}
+
+const timeOfArrival: Partial<Record<RotationProjectState, string>> = {
+  staged: 'staged_at',
+  sweeping: 'promoted_at',
+  verifying: 'swept_at',
+  completed: 'finished_at',
+  rolled_back: 'finished_at',
+  canceled: 'finished_at',
+  failed: 'finished_at',
+};
+
+/** Compare-and-set on the state the caller acted on: false when somebody else moved the project first. */
+export async function moveProject(tx: Queryable, from: ProjectProgress, move: ProjectMove): Promise<boolean> {
+  const arrival = timeOfArrival[move.to];
+  const { rowCount } = await tx.query({
+    text: `update keyring.rotation_projects p
+           set state = $4, direction = coalesce($5, direction), source_key_id = coalesce($6, source_key_id),
+             target_key_id = coalesce($7, target_key_id), error_code = $8, error_detail = $9
+             ${arrival === undefined ? '' : `, ${arrival} = coalesce(${arrival}, now())`}
+           where p.rotation_id = $1 and p.project_id = $2 and p.state = $3`,
+    values: [
+      from.rotationId,
+      from.projectId,
+      from.state,
+      move.to,
+      move.direction ?? null,
+      move.sourceKeyId ?? null,
+      move.targetKeyId ?? null,
+      move.errorCode ?? null,
+      move.errorDetail ?? null,
+    ],
+  });
+  return rowCount === 1;
+}
+
+/** A sweep begins or begins anew: what is left to move, on top of what was moved before. */
+export async function noteRowsToMove(database: Queryable, of: ProjectProgress, remaining: number): Promise<void> {
+  await database.query({
+    text: `update keyring.rotation_projects set rows_total = rows_moved + $3, rows_quarantined = 0
+           where rotation_id = $1 and project_id = $2`,
+    values: [of.rotationId, of.projectId, remaining],
+  });
+}
+
+export async function noteRowsVerified(database: Queryable, of: ProjectProgress, verified: number): Promise<void> {
+  await database.query({
+    text: `update keyring.rotation_projects set rows_verified = $3, verified_at = now()
+           where rotation_id = $1 and project_id = $2`,
+    values: [of.rotationId, of.projectId, verified],
+  });
+}
+
+/** Blocked projects are tried again, each from where it stood: before its promote, or in its sweep. */
+export async function reopenBlocked(tx: Queryable, rotationId: string): Promise<void> {
+  await tx.query({
+    text: `update keyring.rotation_projects
+           set state = case when direction = 'back' then 'rolling_back' when promoted_at is null then 'staged'
+             else 'sweeping' end, error_code = null, error_detail = null
+           where rotation_id = $1 and state = 'blocked'`,
+    values: [rotationId],
+  });
+}
+
+export async function countProjectStates(
+  tx: Queryable,
+  rotationId: string,
+): Promise<Partial<Record<RotationProjectState, number>>> {
+  const { rows } = await tx.query<{ state: RotationProjectState; projects: string }>({
+    text: 'select state, count(*) as projects from keyring.rotation_projects where rotation_id = $1 group by state',
+    values: [rotationId],
+  });
+  return Object.fromEntries(rows.map((row) => [row.state, Number(row.projects)]));
+}
+
+export async function selectProjectDetails(database: Queryable, rotationId: string): Promise<RotationProject[]> {
+  const { rows } = await database.query<{
+    project_id: string;
+    project_name: string;
+    state: RotationProjectState;
+    direction: Direction;
+    source_key_id: string | null;
+    source_version: number | null;
+    target_key_id: string | null;
+    target_version: number | null;
+    rows_total: string | null;
+    rows_moved: string;
+    rows_verified: string;
+    rows_quarantined: string;
+    error_code: string | null;
+    error_detail: string | null;
+    staged_at: Date | null;
+    promoted_at: Date | null;
+    swept_at: Date | null;
+    verified_at: Date | null;
+    finished_at: Date | null;
+  }>({
+    text: `select p.project_id, p.project_name, p.state, p.direction, p.source_key_id, s.version as source_version,
+             p.target_key_id, t.version as target_version, p.rows_total, p.rows_moved, p.rows_verified,
+             p.rows_quarantined, p.error_code, p.error_detail, p.staged_at, p.promoted_at, p.swept_at, p.verified_at,
+             p.finished_at
+           from keyring.rotation_projects p
+           left join keyring.encryption_keys s on s.id = p.source_key_id
+           left join keyring.encryption_keys t on t.id = p.target_key_id
+           where p.rotation_id = $1
+           order by p.finished_at is not null, p.state = 'blocked' desc, p.project_name, p.project_id limit 1000`,
+    values: [rotationId],
+  });
+  return rows.map((row) => ({
+    projectId: row.project_id,
+    projectName: row.project_name,
+    state: row.state,
+    direction: row.direction,
+    sourceKeyId: row.source_key_id ?? undefined,
+    sourceVersion: row.source_version ?? undefined,
+    targetKeyId: row.target_key_id ?? undefined,
+    targetVersion: row.target_version ?? undefined,
+    rowsTotal: row.rows_total === null ? undefined : Number(row.rows_total),
+    rowsMoved: Number(row.rows_moved),
+    rowsVerified: Number(row.rows_verified),
+    rowsQuarantined: Number(row.rows_quarantined),
+    errorCode: row.error_code ?? undefined,
+    errorDetail: row.error_detail ?? undefined,
+    stagedAt: row.staged_at ?? undefined,
+    promotedAt: row.promoted_at ?? undefined,
+    sweptAt: row.swept_at ?? undefined,
+    verifiedAt: row.verified_at ?? undefined,
+    finishedAt: row.finished_at ?? undefined,
+  }));
+}
+
+function toProgress(row: ProgressRow): ProjectProgress {
+  return {
+    rotationId: row.rotation_id,
+    projectId: row.project_id,
+    projectName: row.project_name,
+    state: row.state,
+    direction: row.direction,
+    sourceKeyId: row.source_key_id ?? undefined,
+    targetKeyId: row.target_key_id ?? undefined,
+    promoted: row.promoted,
+  };
+}

@@ -1,0 +1,158 @@
+import type { Rotation, RotationProjectState, RotationState } from '../api.ts';
+import type { Queryable } from '../db/port.ts';
+
+export type Direction = 'forward' | 'back';
+
+interface RotationRow {
+  readonly id: string;
+  readonly scope: Rotation['scope'];
+  readonly trigger: Rotation['trigger'];
+  readonly state: RotationState;
+  readonly requested_by: string;
+  readonly reason: string | null;
+  readonly requested_at: Date;
+  readonly started_at: Date | null;
+  readonly finished_at: Date | null;
+  readonly duration_ms: string | null;
+  readonly runner: string | null;
+  readonly projects: Partial<Record<RotationProjectState, number>>;
+  readonly rows_total: string;
+  readonly rows_moved: string;
+  readonly rows_verified: string;
+  readonly rows_quarantined: string;
+}
+
+const selectRotation = `
+  select r.id, r.scope, r.trigger, r.state, r.requested_by, r.reason, r.requested_at, r.started_at, r.finished_at,
+    (extract(epoch from coalesce(r.finished_at, now()) - r.started_at) * 1000)::bigint as duration_ms,
+    case when r.runner_until > now() then r.runner end as runner,
+    coalesce(p.projects, '{}') as projects, coalesce(p.total, 0) as rows_total, coalesce(p.moved, 0) as rows_moved,
+    coalesce(p.verified, 0) as rows_verified, coalesce(p.quarantined, 0) as rows_quarantined
+  from keyring.rotations r
+  left join lateral (
+    select jsonb_object_agg(s.state, s.projects) as projects, sum(s.total) as total, sum(s.moved) as moved,
+      sum(s.verified) as verified, sum(s.quarantined) as quarantined
+    from (
+      select p.state, count(*) as projects, sum(p.rows_total) as total, sum(p.rows_moved) as moved,
+        sum(p.rows_verified) as verified, sum(p.rows_quarantined) as quarantined
+      from keyring.rotation_projects p where p.rotation_id = r.id group by p.state
+    ) s
+  ) p on true`;
+
+export async function insertRotation(
+  tx: Queryable,
+  rotation: {
+    id: string;
+    scope: Rotation['scope'];
+    trigger: Rotation['trigger'];
+    requestedBy: string;
+    reason: string | undefined;
+  },
+): Promise<void> {
+  await tx.query({
+    text: 'insert into keyring.rotations (id, scope, trigger, requested_by, reason) values ($1, $2, $3, $4, $5)',
+    values: [rotation.id, rotation.scope, rotation.trigger, rotation.requestedBy, rotation.reason ?? null],
+  });
+}
+
+export async function selectRotationById(database: Queryable, id: string): Promise<Rotation | undefined> {
+  const { rows } = await database.query<RotationRow>({ text: `${selectRotation} where r.id = $1`, values: [id] });
+  return rows[0] && toRotation(rows[0]);
+}
+
+export async function selectRotations(
+  database: Queryable,
+  { limit, before }: { limit: number; before: string | undefined },
+): Promise<Rotation[]> {
+  const { rows } = await database.query<RotationRow>({
+    text: `${selectRotation}
+           where $2::uuid is null
+             or (r.requested_at, r.id) < (select b.requested_at, b.id from keyring.rotations b where b.id = $2)
+           order by r.requested_at desc, r.id desc limit $1`,
+    values: [limit, before ?? null],
+  });
+  return rows.map(toRotation);
+}
+
+/** Open, wanting a runner, and without a live one. */
+export async function selectWaiting(database: Queryable): Promise<string[]> {
+  const { rows } = await database.query<{ id: string }>({
+    text: `select id from keyring.rotations
+           where state in ('requested', 'running', 'rolling_back')
+             and (runner_until is null or runner_until < now())
+           order by requested_at, id limit 100`,
+  });
+  return rows.map((row) => row.id);
+}
+
+export async function lockRotation(
+  tx: Queryable,
+  id: string,
+): Promise<{ state: RotationState; direction: Direction } | undefined> {
+  const { rows } = await tx.query<{ state: RotationState; direction: Direction }>({
+    text: 'select state, direction from keyring.rotations where id = $1 for update',
+    values: [id],
+  });
+  return rows[0];
+}
+
+/** Moves a rotation's state, sets the times that go with it, and lets go of the runner when it ends. */
+export async function updateRotationState(
+  tx: Queryable,
+  id: string,
+  { state, direction }: { state: RotationState; direction?: Direction },
+): Promise<void> {
+  await tx.query({
+    text: `update keyring.rotations
+           set state = $2, direction = coalesce($3, direction),
+             started_at = case when $2 in ('running', 'rolling_back') then coalesce(started_at, now()) else started_at end,
+             finished_at = case when $2 in ('completed', 'rolled_back', 'canceled', 'failed') then now() end
+           where id = $1`,
+    values: [id, state, direction ?? null],
+  });
+}
+
+/** Takes or keeps the rotation for `runner`, unless another one is alive. Gives the state, or undefined when not taken. */
+export async function holdRotation(
+  database: Queryable,
+  { id, runner, forMs }: { id: string; runner: string; forMs: number },
+): Promise<RotationState | undefined> {
+  const { rows } = await database.query<{ state: RotationState }>({
+    text: `update keyring.rotations set runner = $2, runner_until = now() + make_interval(secs => $3::double precision / 1000)
+           where id = $1 and (runner = $2 or runner_until is null or runner_until < now())
+           returning state`,
+    values: [id, runner, forMs],
+  });
+  return rows[0]?.state;
+}
+
+export async function releaseRotation(database: Queryable, id: string, runner: string): Promise<void> {
+  await database.query({
+    text: 'update keyring.rotations set runner = null, runner_until = null where id = $1 and runner = $2',
+    values: [id, runner],
+  });
+}
+
+function toRotation(row: RotationRow): Rotation {
+  const total = Object.values(row.projects).reduce((sum, count) => sum + count, 0);
+  return {
+    id: row.id,
+    scope: row.scope,
+    trigger: row.trigger,
+    state: row.state,
+    requestedBy: row.requested_by,
+    reason: row.reason ?? undefined,
+    requestedAt: row.requested_at,
+    startedAt: row.started_at ?? undefined,
+    finishedAt: row.finished_at ?? undefined,
+    durationMs: row.duration_ms === null ? undefined : Number(row.duration_ms),
+    runner: row.runner ?? undefined,
+    projects: { ...row.projects, total },
+    rows: {
+      total: Number(row.rows_total),
+      moved: Number(row.rows_moved),
+      verified: Number(row.rows_verified),
+      quarantined: Number(row.rows_quarantined),
+    },
+  };
+}

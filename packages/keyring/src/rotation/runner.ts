@@ -1,0 +1,176 @@
+import type { Rotation, RotationState, RunOptions } from '../api.ts';
+import { transaction } from '../db/port.ts';
+import { KeyringError } from '../errors.ts';
+import type { RotationContext } from './context.ts';
+import { advanceProject } from './engine.ts';
+import { countProjectStates, selectUnfinished } from './project-store.ts';
+import {
+  holdRotation,
+  lockRotation,
+  releaseRotation,
+  selectRotationById,
+  updateRotationState,
+  type Direction,
+} from './rotation-store.ts';
+import { pause } from './wait.ts';
+
+// A runner says it is alive every beat; after the lease without one, anybody may take over.
+const BEAT_MS = 400;
+const LEASE_MS = 5_000;
+
+const driven: ReadonlySet<RotationState> = new Set(['requested', 'running', 'rolling_back']);
+
+/**
+ * Drives a rotation to where it comes to rest. While another process drives it, this one watches, and takes over when that
+ * one falls silent. Driving it twice at once does no harm: every step is a compare-and-set.
+ */
+export async function runRotation(context: RotationContext, id: string, options: RunOptions): Promise<Rotation> {
+  const signal = options.signal ?? new AbortController().signal;
+  for (;;) {
+    const rotation = await selectRotationById(context.database, id);
+    if (rotation === undefined) throw new KeyringError('unknown_rotation', `There is no rotation ${id}.`);
+    options.onProgress?.(rotation);
+    if (!driven.has(rotation.state)) return rotation;
+    if (signal.aborted) throw interrupted(id);
+    const held = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
+    if (held === undefined) await pause(BEAT_MS, signal);
+    else if (driven.has(held)) await drive(context, id, signal, options.onProgress);
+  }
+}
+
+async function drive(
+  context: RotationContext,
+  id: string,
+  signal: AbortSignal,
+  onProgress: RunOptions['onProgress'],
+): Promise<void> {
+  const halt = new AbortController();
+  const stop = AbortSignal.any([signal, halt.signal]);
+  const direction = await begin(context, id);
+  const heart = direction === undefined ? undefined : beat(context, id, direction, halt, onProgress);
+  try {
+    if (direction === undefined) return;
+    await advanceAll(context, id, direction, stop);
+    await settle(context, id, direction);
+  } catch (error) {
+    // Halted by a pause or a rollback, or asked to stop: no failure. Whoever called looks at the rotation again.
+    if (!stop.aborted) throw error;
+  } finally {
+    halt.abort();
+    await heart;
+    // Where this fails the database is gone, and the lease runs out by itself.
+    await releaseRotation(context.database, id, context.runner).catch(() => undefined);
+  }
+}
+
+async function begin(context: RotationContext, id: string): Promise<Direction | undefined> {
+  return transaction(context.database, async (tx) => {
+    const rotation = await lockRotation(tx, id);
+    if (rotation === undefined || !driven.has(rotation.state)) return undefined;
+    if (rotation.state === 'requested') {
+      await updateRotationState(tx, id, { state: 'running' });
+      await context.audit.record(tx, { action: 'rotation.started', subject: `rotation:${id}` });
+    }
+    return rotation.direction;
+  });
+}
+
+/** Keeps the lease, tells the progress, and halts the work when the rotation no longer wants it. Never rejects. */
+async function beat(
+  context: RotationContext,
+  id: string,
+  direction: Direction,
+  halt: AbortController,
+  onProgress: RunOptions['onProgress'],
+): Promise<void> {
+  const wanted: RotationState = direction === 'back' ? 'rolling_back' : 'running';
+  while (!halt.signal.aborted) {
+    await pause(BEAT_MS, halt.signal);
+    if (halt.signal.aborted) return;
+    try {
+      const state = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
+      if (state !== wanted) halt.abort();
+      const rotation = onProgress && (await selectRotationById(context.database, id));
+      if (rotation !== undefined) onProgress?.(rotation);
+    } catch {
+      // The work itself fails on the same database and tells it better.
+    }
+  }
+}
+
+/** Works through the projects of a rotation, a few at a time; one that has to wait stands aside for the others. */
+async function advanceAll(
+  context: RotationContext,
+  id: string,
+  direction: Direction,
+  signal: AbortSignal,
+): Promise<void> {
+  const unfinished = await selectUnfinished(context.database, id);
+  const queue = unfinished
+    .filter((project) => project.state !== 'blocked' || project.direction !== direction)
+    .map((project) => ({ projectId: project.projectId, attempt: 1, notBefore: 0 }));
+  let failed = false;
+
+  const worker = async (): Promise<void> => {
+    try {
+      while (!failed) {
+        signal.throwIfAborted();
+        const ready = queue.findIndex((one) => one.notBefore <= performance.now());
+        const [next] = ready === -1 ? [] : queue.splice(ready, 1);
+        if (next === undefined) {
+          if (queue.length === 0) return;
+          await pause(20, signal);
+          continue;
+        }
+        const outcome = await advanceProject(context, id, next.projectId, direction, next.attempt, signal);
+        if (outcome === 'rest') continue;
+        queue.push({ ...next, attempt: next.attempt + 1, notBefore: performance.now() + outcome.retryAfterMs });
+      }
+    } catch (error) {
+      failed = true;
+      throw error;
+    }
+  };
+  const workers = Math.min(context.rotationConcurrency, Math.max(queue.length, 1));
+  const results = await Promise.allSettled(Array.from({ length: workers }, worker));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}
+
+/** The state of the whole, from the states of its projects. */
+async function settle(context: RotationContext, id: string, direction: Direction): Promise<void> {
+  await transaction(context.database, async (tx) => {
+    const rotation = await lockRotation(tx, id);
+    if (rotation === undefined || rotation.direction !== direction || !driven.has(rotation.state)) return;
+    const counts = await countProjectStates(tx, id);
+    const open = (['requested', 'staged', 'sweeping', 'verifying', 'rolling_back'] as const).some(
+      (state) => counts[state],
+    );
+    if (open) return;
+    const state = outcome(counts, direction);
+    await updateRotationState(tx, id, { state });
+    await context.audit.record(tx, {
+      action: `rotation.${state}`,
+      outcome: state === 'blocked' || state === 'failed' ? 'failed' : 'succeeded',
+      subject: `rotation:${id}`,
+      details: { projects: counts },
+    });
+  });
+}
+
+function outcome(counts: Readonly<Partial<Record<string, number>>>, direction: Direction): RotationState {
+  if (counts['blocked']) return 'blocked';
+  if (direction === 'back') return 'rolled_back';
+  if (counts['failed']) return 'failed';
+  return counts['completed'] ? 'completed' : 'canceled';
+}
+
+function interrupted(id: string): KeyringError {
+  return new KeyringError(
+    'interrupted',
+    'The rotation was interrupted. Nothing is lost: it goes on where it stopped.',
+    {
+      remedy: `Run \`mh-keys rotate --resume ${id}\`.`,
+      details: { rotationId: id },
+    },
+  );
+}

@@ -1,0 +1,134 @@
+import { isTransient } from '../db/failures.ts';
+import type { EncryptedColumn } from '../keyring/columns.ts';
+import type { DataKey } from '../keyring/key-cache.ts';
+import type { RotationContext } from './context.ts';
+import type { ProjectProgress } from './project-store.ts';
+import { countOthers, replaceCiphertexts, selectRowIds, selectRows, type Replacement } from './rows-store.ts';
+import { isUnreadable, RowCrypto, type Unreadable } from './rows.ts';
+import { backoffMs, pause } from './wait.ts';
+
+// Ids are read in windows: one sort of the project's rows per window, a few megabytes of ids at once.
+const WINDOW = 20_000;
+// Two batches under way per project: one is encrypted here while PostgreSQL works on the other.
+const LANES = 2;
+
+export interface SweepResult {
+  /** By column label: rows that do not open. */
+  readonly unreadable: ReadonlyMap<string, readonly Unreadable[]>;
+  /** Rows that open, and that somebody held all the time this sweep was willing to wait. */
+  readonly held: number;
+}
+
+/**
+ * Moves every encrypted row of a project to `keyId`, in passes, until none is left but those that do not open or that
+ * others hold for longer than the patience. Where it stopped is nowhere written down: the rows say it.
+ */
+export async function sweepProject(
+  context: RotationContext,
+  progress: ProjectProgress,
+  keyId: string,
+  columns: readonly EncryptedColumn[],
+  signal: AbortSignal,
+): Promise<SweepResult> {
+  const target = await context.dataKeys.get(progress.projectId, keyId);
+  let fruitless = 0;
+  let waitedMs = 0;
+  for (;;) {
+    const unreadable = new Map<string, Unreadable[]>();
+    let moved = 0;
+    for (const column of columns) {
+      const pass = await sweepColumn(context, progress, target, column, signal);
+      moved += pass.moved;
+      if (pass.unreadable.length > 0) unreadable.set(column.label, pass.unreadable);
+    }
+    signal.throwIfAborted();
+    const lost = [...unreadable.values()].reduce((sum, rows) => sum + rows.length, 0);
+    const held = (await countOthers(context.database, progress.projectId, keyId)) - lost;
+    if (held <= 0) return { unreadable, held: 0 };
+    fruitless = moved > 0 ? 0 : fruitless + 1;
+    if (fruitless > 0) {
+      const waitMs = backoffMs(fruitless, 20, 1_000);
+      if (waitedMs + waitMs > context.lockPatienceMs) return { unreadable, held };
+      await pause(waitMs, signal);
+      waitedMs += waitMs;
+    } else {
+      waitedMs = 0;
+    }
+  }
+}
+
+interface Pass {
+  moved: number;
+  readonly unreadable: Unreadable[];
+}
+
+/** One pass over a column: every row not under the target is tried once. */
+async function sweepColumn(
+  context: RotationContext,
+  { rotationId, projectId }: ProjectProgress,
+  target: DataKey,
+  column: EncryptedColumn,
+  signal: AbortSignal,
+): Promise<Pass> {
+  const crypto = new RowCrypto(context.dataKeys, projectId, column.label);
+  const pass: Pass = { moved: 0, unreadable: [] };
+
+  const sweepBatch = async (ids: readonly string[]): Promise<void> => {
+    const rows = await selectRows(context.database, column, { projectId, ids, exceptKeyId: target.id });
+    const replacements: Replacement[] = [];
+    for (const row of rows) {
+      const opened = await crypto.open(row);
+      if (isUnreadable(opened)) pass.unreadable.push(opened);
+      else {
+        replacements.push({ id: row.id, oldEnvelope: row.envelope, newEnvelope: crypto.reseal(opened, target) });
+      }
+    }
+    if (replacements.length === 0) return;
+    const move = { rotationId, projectId, keyId: target.id, rows: replacements };
+    pass.moved += await replaceCiphertexts(context.database, column, move).catch((error: unknown) => {
+      // Lost to another transaction: the rows are where they were, and a later pass comes by again.
+      if (isTransient(error)) return 0;
+      throw error;
+    });
+  };
+
+  let after: string | undefined;
+  for (;;) {
+    const window = { projectId, exceptKeyId: target.id, limit: WINDOW };
+    const ids = await selectRowIds(context.database, column, after === undefined ? window : { ...window, after });
+    await inLanes(batches(ids, context.sweepBatchSize), LANES, sweepBatch, signal);
+    after = ids.at(-1);
+    if (ids.length < WINDOW) return pass;
+  }
+}
+
+export function* batches<T>(items: readonly T[], size: number): Generator<readonly T[]> {
+  for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
+}
+
+/** Works through `items` with at most `lanes` under way; the first failure or an abort stops all lanes and is thrown. */
+export async function inLanes<T>(
+  items: Iterable<T>,
+  lanes: number,
+  work: (item: T) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const queue = items[Symbol.iterator]();
+  let failed = false;
+  const lane = async (): Promise<void> => {
+    try {
+      while (!failed) {
+        signal.throwIfAborted();
+        const next = queue.next();
+        if (next.done === true) return;
+        await work(next.value);
+      }
+    } catch (error) {
+      failed = true;
+      throw error;
+    }
+  };
+  // Every lane is waited for, so that nothing of a failed sweep is still on its way when the failure is told.
+  const results = await Promise.allSettled(Array.from({ length: lanes }, lane));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}

@@ -1,0 +1,140 @@
+import type { Queryable } from '../db/port.ts';
+
+/** The registry's label of `public.secrets.value_encrypted`, in the associated data of every secret. */
+export const SECRETS_LABEL = 'secrets.value';
+
+export interface SecretRow {
+  readonly id: string;
+  readonly value_encrypted: Buffer;
+  readonly encryption_key_id: string | null;
+  readonly value_written_at: Date | null;
+  readonly primary_key_id: string | null;
+}
+
+export async function selectSecret(
+  database: Queryable,
+  projectId: string,
+  name: string,
+): Promise<SecretRow | undefined> {
+  const { rows } = await database.query<SecretRow>({
+    text: `select s.id, s.value_encrypted, s.encryption_key_id, s.value_written_at, r.primary_key_id
+           from public.secrets s left join keyring.keyrings r on r.project_id = s.project_id
+           where s.project_id = $1 and s.key = $2`,
+    values: [projectId, name],
+    name: 'secret_select',
+  });
+  return rows[0];
+}
+
+/** Which row holds a name, and under which version: what a put has to know. */
+export async function selectSecretRow(
+  database: Queryable,
+  projectId: string,
+  name: string,
+): Promise<{ id: string; encryption_key_id: string | null } | undefined> {
+  const { rows } = await database.query<{ id: string; encryption_key_id: string | null }>({
+    text: 'select id, encryption_key_id from public.secrets where project_id = $1 and key = $2',
+    values: [projectId, name],
+    name: 'secret_row_select',
+  });
+  return rows[0];
+}
+
+export interface SecretWrite {
+  readonly id: string;
+  readonly projectId: string;
+  readonly name: string;
+  readonly envelope: Buffer;
+  readonly keyId: string;
+  readonly actor: string;
+}
+
+/**
+ * Inserts a secret under a known id (its ciphertext is bound to it) together with its audit entry. No `on conflict do
+ * update`: that would keep the old row's id under a ciphertext bound to the new one.
+ */
+export async function insertSecret(database: Queryable, write: SecretWrite): Promise<void> {
+  await database.query({
+    text: `with written as (
+             insert into public.secrets (id, project_id, key, value_encrypted, encryption_key_id, value_written_at)
+             values ($1, $2, $3, $4, $5, clock_timestamp()) returning id, project_id
+           )
+           insert into keyring.audit_log (actor, action, outcome, project_id, subject, details)
+           select $6, 'secret.written', 'succeeded', w.project_id, 'secret:' || w.id,
+             jsonb_build_object('name', $3::text, 'key', $5::uuid, 'created', true)
+           from written w`,
+    values: [write.id, write.projectId, write.name, write.envelope, write.keyId, write.actor],
+    name: 'secret_insert',
+  });
+}
+
+/**
+ * Sets the value of a row that is still under `previousKeyId`, so that the trail names the version the old value was under.
+ * False when the row is gone, renamed, or under another version now.
+ */
+export async function updateSecret(
+  database: Queryable,
+  write: SecretWrite,
+  previousKeyId: string | null,
+): Promise<boolean> {
+  const { rowCount } = await database.query({
+    text: `with written as (
+             update public.secrets
+             set value_encrypted = $4, encryption_key_id = $5, value_written_at = clock_timestamp()
+             where id = $1 and project_id = $2 and key = $3 and encryption_key_id is not distinct from $7::uuid
+             returning id, project_id
+           )
+           insert into keyring.audit_log (actor, action, outcome, project_id, subject, details)
+           select $6, 'secret.written', 'succeeded', w.project_id, 'secret:' || w.id,
+             jsonb_build_object('name', $3::text, 'key', $5::uuid, 'previousKey', $7::uuid, 'created', false)
+           from written w`,
+    values: [write.id, write.projectId, write.name, write.envelope, write.keyId, write.actor, previousKeyId],
+    name: 'secret_update',
+  });
+  return rowCount === 1;
+}
+
+export async function deleteSecret(
+  database: Queryable,
+  { projectId, name, actor }: { projectId: string; name: string; actor: string },
+): Promise<boolean> {
+  const { rowCount } = await database.query({
+    text: `with removed as (
+             delete from public.secrets where project_id = $1 and key = $2 returning id, project_id, encryption_key_id
+           )
+           insert into keyring.audit_log (actor, action, outcome, project_id, subject, details)
+           select $3, 'secret.deleted', 'succeeded', r.project_id, 'secret:' || r.id,
+             jsonb_build_object('name', $2::text, 'previousKey', r.encryption_key_id)
+           from removed r`,
+    values: [projectId, name, actor],
+  });
+  return rowCount === 1;
+}
+
+export interface SecretEntryRow {
+  readonly id: string;
+  readonly key: string;
+  readonly encryption_key_id: string | null;
+  readonly version: number | null;
+  readonly primary_key_id: string | null;
+  readonly created_at: Date;
+  readonly updated_at: Date;
+  readonly value_written_at: Date | null;
+}
+
+export async function selectSecretEntries(
+  database: Queryable,
+  { projectId, after, limit }: { projectId: string; after: string | undefined; limit: number },
+): Promise<SecretEntryRow[]> {
+  const { rows } = await database.query<SecretEntryRow>({
+    text: `select s.id, s.key, s.encryption_key_id, k.version, r.primary_key_id, s.created_at, s.updated_at,
+             s.value_written_at
+           from public.secrets s
+           left join keyring.keyrings r on r.project_id = s.project_id
+           left join keyring.encryption_keys k on k.id = s.encryption_key_id
+           where s.project_id = $1 and ($2::text is null or s.key > $2)
+           order by s.key limit $3`,
+    values: [projectId, after ?? null, limit],
+  });
+  return rows;
+}

@@ -1,0 +1,31 @@
+import { KeyringError } from './errors.ts';
+
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+// Control characters, and the marks that turn the direction of text around: a name must look like what it is.
+const unprintable = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/u;
+
+export const MAX_NAME_CHARACTERS = 200;
+
+export function isUuid(text: string): boolean {
+  return uuid.test(text);
+}
+
+/** @throws KeyringError `invalid_argument`. */
+export function requireUuid(what: string, text: string): void {
+  if (!isUuid(text)) throw new KeyringError('invalid_argument', `The ${what} is not a UUID.`);
+}
+
+/** @throws KeyringError `invalid_name` when empty, over 200 characters, or with control characters. */
+export function requireName(what: string, name: string): void {
+  const length = [...name].length;
+  if (length === 0) throw new KeyringError('invalid_name', `The ${what} is empty.`);
+  if (length > MAX_NAME_CHARACTERS) {
+    throw new KeyringError(
+      'invalid_name',
+      `The ${what} has ${String(length)} characters; at most ${String(MAX_NAME_CHARACTERS)} are allowed.`,
+    );
+  }
+  if (!name.isWellFormed() || unprintable.test(name)) {
+    throw new KeyringError('invalid_name', `The ${what} has control characters in it.`);
+  }
+}
