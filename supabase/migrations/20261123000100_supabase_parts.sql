@@ -27,8 +27,8 @@ begin
       as $uid$
         select coalesce(
           nullif(pg_catalog.current_setting('request.jwt.claim.sub', true), ''),
-          nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'
-        )::uuid
+          nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb ->> 'sub'
+        )::pg_catalog.uuid
       $uid$;
     comment on function auth.uid() is 'The user of the request, from its JWT claims (as Supabase defines it)';
     revoke execute on function auth.uid() from public;

@@ -2,6 +2,10 @@
 --   keyring_owner    owns everything in the schema, and runs its `security definer` functions;
 --   keyring_service  is granted to the login of the service: it uses the tables and owns none.
 -- Neither bypasses row-level security (a Supabase `postgres` could not grant that): policies name them instead.
+--
+-- What runs as keyring_owner for others (`security definer`) has `set search_path = ''` and qualifies every name, the names of
+-- types too: an empty path still looks for unqualified tables and types among the caller's temporary ones first, and a
+-- temporary domain called `uuid` would run its check, the caller's code, as keyring_owner.
 
 do $$
 declare

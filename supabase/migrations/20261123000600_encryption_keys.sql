@@ -24,7 +24,9 @@ create table keyring.encryption_keys (
   constraint destroyed_means_erased check ((state = 'destroyed') = (wrapped_key is null)),
   constraint destroyed_has_a_time check ((state = 'destroyed') = (destroyed_at is not null)),
   constraint disabled_has_a_time check ((state = 'disabled') <= (disabled_at is not null)),
-  constraint compromised_has_a_time check ((state = 'compromised') <= (compromised_at is not null))
+  constraint compromised_has_a_time check ((state = 'compromised') <= (compromised_at is not null)),
+  -- Otherwise a version marked while primary could neither stay (nothing may change it) nor be promoted away from.
+  constraint compromised_time_means_so check (compromised_at is null or state in ('compromised', 'destroyed'))
 );
 comment on column keyring.encryption_keys.wrapped_key is 'The key in an envelope under wrapping_key_id; null once destroyed';
 comment on column keyring.encryption_keys.fingerprint is 'Key check value (HKDF), verified at every unwrap; kept for ever';
@@ -49,13 +51,13 @@ create function keyring.guard_keyring() returns trigger
   language plpgsql security definer set search_path = ''
   as $$
   declare
-    candidate record;
+    candidate pg_catalog.record;
   begin
     if tg_op = 'UPDATE' and new.project_id is distinct from old.project_id then
       raise exception 'a keyring stays with its project' using errcode = 'MK004';
     end if;
     -- `for share` waits for a destroy of this version that is under way, and makes a later one wait for us.
-    select k.state, k.rolled_back_at into candidate
+    select k.state, k.rolled_back_at, k.retention_until into candidate
       from keyring.encryption_keys k
       where k.project_id = new.project_id and k.id = new.primary_key_id
       for share;
@@ -65,6 +67,9 @@ create function keyring.guard_keyring() returns trigger
     end if;
     if candidate.rolled_back_at is not null then
       raise exception 'a version that was rolled back is never promoted again' using errcode = 'MK005';
+    end if;
+    if candidate.retention_until is not null then
+      raise exception 'a version whose retention has begun is never promoted again' using errcode = 'MK005';
     end if;
     return new;
   end

@@ -10,7 +10,9 @@
 set role keyring_owner;
 
 create table keyring.encrypted_columns (
-  label text primary key check (label ~ '^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$' and length(label) <= 48),
+  -- Short, and without `__`: it becomes part of names (a dot as `__`) that must differ within 63 bytes.
+  label text primary key check (
+    label ~ '^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$' and label !~ '__' and length(replace(label, '.', '__')) <= 39),
   table_id regclass not null,
   row_id_column name not null,
   project_column name not null,
@@ -35,7 +37,7 @@ create function keyring.envelope_key_id(envelope bytea) returns uuid
       when pg_catalog.octet_length(envelope) between 46 and 65582
         and pg_catalog.get_byte(envelope, 0) = 1
         and pg_catalog.get_byte(envelope, 1) = 1
-      then pg_catalog.encode(pg_catalog.substr(envelope, 3, 16), 'hex')::uuid
+      then pg_catalog.encode(pg_catalog.substr(envelope, 3, 16), 'hex')::pg_catalog.uuid
     end
   $$;
 
@@ -61,89 +63,112 @@ create function keyring.reference_counts(of_project uuid default null)
   language plpgsql stable security definer set search_path = ''
   as $$
   declare
-    entry record;
+    entry pg_catalog.record;
   begin
     for entry in select * from keyring.encrypted_columns c order by c.label loop
       return query execute pg_catalog.format(
-        'select t.%1$I, t.%2$I, %3$L::text, count(*) from %4$s t where ($1 is null or t.%1$I = $1) group by 1, 2',
-        entry.project_column, entry.key_id_column, entry.label, entry.table_id)
-        using of_project;
+        'select t.%1$I, t.%2$I, $2, count(*) from %3$s t where ($1 is null or t.%1$I = $1) group by 1, 2',
+        entry.project_column, entry.key_id_column, entry.table_id)
+        using of_project, entry.label;
     end loop;
   end
   $$;
 comment on function keyring.reference_counts(uuid) is
   'Rows per project, key version and registered column; a null key id counts rows not encrypted yet';
 
--- What in the catalog would make "every column" a lie. Empty is the only good answer; rotations start with it.
+-- What in the catalog would make "every column" a lie. Empty is the only good answer; rotations start with it, and no
+-- version is destroyed against it.
 create function keyring.catalog_problems()
   returns table (code text, relation text, column_name text, detail text)
-  language plpgsql stable security definer set search_path = ''
+  language sql stable security definer set search_path = ''
   as $$
-  declare
-    entry record;
-    wanted name;
-  begin
-    -- A column that names keys and is not in the registry: a rotation would forget it.
-    return query
-      select 'unregistered_column'::text, c.conrelid::regclass::text, a.attname::text,
-        'has a foreign key to keyring.encryption_keys and is not registered'::text
+    with registered as (
+      select e.*, t.oid is not null as found, t.relrowsecurity,
+        'fence_' || pg_catalog.replace(e.label, '.', '__') as fence
+      from keyring.encrypted_columns e left join pg_catalog.pg_class t on t.oid = e.table_id
+    ),
+    parts as (
+      select r.fence, r.ciphertext_column, r.table_id as relid from registered r where r.found
+      union
+      select r.fence, r.ciphertext_column, p.relid
+      from registered r cross join lateral pg_catalog.pg_partition_tree(r.table_id) p where r.found
+    ),
+    key_references as (
+      select c.conrelid, c.conkey, c.convalidated,
+        c.conkey[pg_catalog.array_position(c.confkey, k.attnum)] as key_id_number
       from pg_catalog.pg_constraint c
-      join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[pg_catalog.array_length(c.conkey, 1)]
-      where c.contype = 'f' and c.confrelid = 'keyring.encryption_keys'::regclass and c.conparentid = 0
-        and c.conrelid <> 'keyring.keyrings'::regclass
-        and not exists (
-          select from keyring.encrypted_columns e
-          join pg_catalog.pg_attribute k on k.attrelid = e.table_id and k.attname = e.key_id_column
-          where e.table_id = c.conrelid and k.attnum = any (c.conkey))
-      order by 2, 3;
-
-    for entry in select e.*, r.relname, r.relnamespace, r.relrowsecurity
-      from keyring.encrypted_columns e left join pg_catalog.pg_class r on r.oid = e.table_id order by e.label
-    loop
-      if entry.relname is null then
-        return query select 'missing_table'::text, entry.table_id::text, null::text,
-          pg_catalog.format('the table registered as %s is gone', entry.label);
-        continue;
-      end if;
-      foreach wanted in array
-        array[entry.row_id_column, entry.project_column, entry.ciphertext_column, entry.key_id_column]
-      loop
-        if not exists (select from pg_catalog.pg_attribute a
-          where a.attrelid = entry.table_id and a.attname = wanted and not a.attisdropped)
-        then
-          return query select 'missing_column'::text, entry.table_id::text, wanted::text,
-            pg_catalog.format('registered as %s, but the table has no such column', entry.label);
-        end if;
-      end loop;
-      if not exists (select from pg_catalog.pg_constraint c
-        join pg_catalog.pg_attribute k on k.attrelid = c.conrelid and k.attname = entry.key_id_column
-        where c.contype = 'f' and c.conrelid = entry.table_id and c.convalidated
-          and c.confrelid = 'keyring.encryption_keys'::regclass and k.attnum = any (c.conkey))
-      then
-        return query select 'missing_foreign_key'::text, entry.table_id::text, entry.key_id_column::text,
-          'has no validated foreign key to keyring.encryption_keys'::text;
-      end if;
-      -- The fence, on the table and on each of its partitions, enabled, and last among the triggers that can change a row.
-      return query
-        select 'missing_fence'::text, p.relid::regclass::text, entry.ciphertext_column::text,
-          pg_catalog.format('trigger %s is missing or disabled', f.fence)
-        from (select entry.table_id as relid union select t.relid from pg_catalog.pg_partition_tree(entry.table_id) t) p
-        cross join (values ('zz_keyring_fence_insert_'), ('zz_keyring_fence_update_')) v (prefix)
-        cross join lateral (select v.prefix || pg_catalog.replace(entry.label, '.', '__') as fence) f
-        where not exists (select from pg_catalog.pg_trigger t
-          where t.tgrelid = p.relid and t.tgname = f.fence and t.tgenabled in ('O', 'A'));
-      return query
-        select 'trigger_after_fence'::text, t.tgrelid::regclass::text, t.tgname::text,
-          'fires after the fence and could change what it checked: rename it to sort before zz_keyring'::text
-        from pg_catalog.pg_trigger t
-        where t.tgrelid = entry.table_id and not t.tgisinternal and t.tgenabled <> 'D'
-          and (t.tgtype & 3) = 3 and t.tgname > 'zz_keyring_fence_z';
-      if not entry.relrowsecurity then
-        return query select 'row_security_off'::text, entry.table_id::text, null::text,
-          'row-level security is off on a table that holds ciphertext'::text;
-      end if;
-    end loop;
-  end
+      join pg_catalog.pg_attribute k on k.attrelid = c.confrelid and k.attname = 'id'
+      where c.contype = 'f' and c.confrelid = 'keyring.encryption_keys'::pg_catalog.regclass and c.conparentid = 0
+    )
+    -- A column that names keys and is not in the registry: a rotation would forget it.
+    select 'unregistered_column', f.conrelid::pg_catalog.regclass, a.attname,
+      'has a foreign key to keyring.encryption_keys and is not registered'
+    from key_references f
+    join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = f.key_id_number
+    where f.conrelid <> 'keyring.keyrings'::pg_catalog.regclass
+      and not exists (select from registered r where r.table_id = f.conrelid and r.key_id_column = a.attname)
+    union all
+    select 'missing_table', r.table_id, null, pg_catalog.format('the table registered as %s is gone', r.label)
+    from registered r where not r.found
+    union all
+    select 'missing_column', r.table_id, w.wanted,
+      pg_catalog.format('registered as %s, but the table has no such column', r.label)
+    from registered r
+    cross join lateral (
+      values (r.row_id_column), (r.project_column), (r.ciphertext_column), (r.key_id_column)) w (wanted)
+    where r.found and not exists (select from pg_catalog.pg_attribute a
+      where a.attrelid = r.table_id and a.attname = w.wanted and not a.attisdropped)
+    union all
+    select 'missing_foreign_key', r.table_id, r.key_id_column,
+      'has no validated foreign key, with its project, to keyring.encryption_keys'
+    from registered r
+    where r.found and not exists (select from key_references f
+      join pg_catalog.pg_attribute k on k.attrelid = f.conrelid and k.attnum = f.key_id_number
+      join pg_catalog.pg_attribute p on p.attrelid = f.conrelid and p.attnum = any (f.conkey)
+      where f.conrelid = r.table_id and f.convalidated
+        and k.attname = r.key_id_column and p.attname = r.project_column)
+    union all
+    -- The fence, on the table and on each of its partitions: there, enabled, and last of what can change a row.
+    select 'missing_fence', p.relid, p.ciphertext_column,
+      pg_catalog.format('trigger %s is missing, disabled or not the fence', w.wanted)
+    from parts p
+    cross join (values ('insert', 7), ('update', 19)) e (event, row_before_event)
+    cross join lateral (
+      select 'zz_keyring_' || pg_catalog.replace(p.fence, 'fence_', 'fence_' || e.event || '_') as wanted) w
+    where not exists (select from pg_catalog.pg_trigger t join pg_catalog.pg_proc f on f.oid = t.tgfoid
+      where t.tgrelid = p.relid and t.tgname = w.wanted and t.tgenabled in ('O', 'A')
+        and t.tgtype = e.row_before_event
+        and f.proname = p.fence and f.pronamespace = 'keyring'::pg_catalog.regnamespace)
+    union all
+    select distinct 'trigger_after_fence', p.relid, t.tgname,
+      'fires after the fence and could change what it checked: rename it to sort before zz_keyring'
+    from parts p
+    join pg_catalog.pg_trigger t on t.tgrelid = p.relid
+    join pg_catalog.pg_proc f on f.oid = t.tgfoid
+    where t.tgparentid = 0 and t.tgenabled <> 'D' and t.tgname > 'zz_keyring_fence_'
+      and (t.tgtype & 3) = 3 and (t.tgtype & 20) <> 0
+      and f.pronamespace <> 'keyring'::pg_catalog.regnamespace
+    union all
+    select 'row_security_off', r.table_id, null,
+      'row-level security is off on a table that holds ciphertext'
+    from registered r where r.found and not r.relrowsecurity
+    union all
+    -- Under row-level security a row that the counting definer may not see is not counted, and nobody is told.
+    select 'hidden_rows', r.table_id, null,
+      'row-level security hides rows from keyring_owner, which counts what names a key: register the column again'
+    from registered r
+    cross join lateral (
+      select
+        coalesce(pg_catalog.bool_or(p.polpermissive and pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true'), false)
+          as sees_all,
+        coalesce(pg_catalog.bool_or(not p.polpermissive), false) as restricted
+      from pg_catalog.pg_policy p
+      where p.polrelid = r.table_id and p.polcmd in ('r', '*')
+        and exists (select from pg_catalog.unnest(p.polroles) g (role)
+          where case when g.role = 0 then true else pg_catalog.pg_has_role(current_user, g.role, 'usage') end)
+    ) v
+    where r.relrowsecurity and (v.restricted or not v.sees_all)
+    order by 2, 3, 1
   $$;
 comment on function keyring.catalog_problems() is 'Every way in which the registry and the catalog disagree';
 
@@ -184,7 +209,7 @@ create function keyring.register_encrypted_column(
         language plpgsql security definer set search_path = ''
         as $trigger$
         declare
-          primary_id uuid;
+          primary_id pg_catalog.uuid;
         begin
           if tg_op = 'UPDATE' then
             if new.%2$I is distinct from old.%2$I or new.%3$I is distinct from old.%3$I then
@@ -228,13 +253,16 @@ create function keyring.register_encrypted_column(
       'zz_keyring_fence_update_' || suffix, in_table, ciphertext_column, key_id_column, row_id_column, project_column,
       fence);
 
+    -- Keys go only when their project does (guard_encryption_key): what names them goes with them, however many tables
+    -- below the project it is. A plain reference would refuse the delete before a table of the second level was reached.
     if not exists (select from pg_catalog.pg_constraint c
       join pg_catalog.pg_attribute k on k.attrelid = c.conrelid and k.attname = key_id_column
+      join pg_catalog.pg_attribute p on p.attrelid = c.conrelid and p.attname = project_column
       where c.conrelid = in_table and c.contype = 'f' and c.confrelid = 'keyring.encryption_keys'::regclass
-        and k.attnum = any (c.conkey))
+        and k.attnum = any (c.conkey) and p.attnum = any (c.conkey))
     then
       execute pg_catalog.format(
-        'alter table %s add foreign key (%I, %I) references keyring.encryption_keys (project_id, id)',
+        'alter table %s add foreign key (%I, %I) references keyring.encryption_keys (project_id, id) on delete cascade',
         in_table, project_column, key_id_column);
     end if;
 
@@ -259,6 +287,12 @@ create function keyring.finish_adoption(column_label text) returns void
   declare
     remaining bigint;
   begin
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+      raise exception 'finishing an adoption needs read committed: an older snapshot would miss rows' using errcode = 'MK005';
+    end if;
+    if exists (select from keyring.catalog_problems() p where p.code = 'hidden_rows') then
+      raise exception 'row-level security hides rows from the count' using errcode = 'MK006';
+    end if;
     update keyring.encrypted_columns set accepts_plaintext = false where label = column_label;
     if not found then
       raise exception 'no encrypted column is registered as %', column_label using errcode = 'MK005';

@@ -7,7 +7,7 @@ create function keyring.guard_encryption_key() returns trigger
   language plpgsql security definer set search_path = ''
   as $$
   declare
-    named record;
+    named pg_catalog.record;
   begin
     if tg_op = 'DELETE' then
       if exists (select from public.projects p where p.id = old.project_id) then
@@ -35,12 +35,17 @@ create function keyring.guard_encryption_key() returns trigger
     if old.retention_until is not null and (new.retention_until is null or new.retention_until < old.retention_until) then
       raise exception 'a retention window is never shortened' using errcode = 'MK008';
     end if;
+    if new.retention_until is distinct from old.retention_until
+      and exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id)
+    then
+      raise exception 'a primary version is not retired' using errcode = 'MK006';
+    end if;
     if new.state = old.state then
       return new;
     end if;
     -- From here on the state moves: enabled ⇄ disabled, either → compromised, any of them → destroyed.
 
-    if exists (select from keyring.keyrings k where k.primary_key_id = old.id) then
+    if exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id) then
       raise exception 'the version is primary' using errcode = 'MK006';
     end if;
     if new.state <> 'destroyed' then
@@ -53,7 +58,7 @@ create function keyring.guard_encryption_key() returns trigger
     -- An update's own lock does not conflict with the `key share` of a row in flight that names this version; `for
     -- update` does, and waits for it. What is read after it, in statements of their own, is then the whole truth.
     perform from keyring.encryption_keys k where k.id = old.id for update;
-    if exists (select from keyring.keyrings k where k.primary_key_id = old.id) then
+    if exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id) then
       raise exception 'the version is primary' using errcode = 'MK006';
     end if;
     if old.activated_at is not null and old.retention_until is null then
@@ -62,9 +67,9 @@ create function keyring.guard_encryption_key() returns trigger
     if old.retention_until > pg_catalog.clock_timestamp() then
       raise exception 'the retention window ends at %', old.retention_until using errcode = 'MK008';
     end if;
-    for named in select p.relation, p.column_name from keyring.catalog_problems() p where p.code = 'unregistered_column' loop
-      raise exception 'column %.% names keys and is not registered', named.relation, named.column_name
-        using errcode = 'MK006';
+    for named in select p.code, p.relation, p.column_name from keyring.catalog_problems() p loop
+      raise exception 'rows that name the version could be missed: % (% %)', named.code, named.relation, named.column_name
+        using errcode = 'MK006', hint = 'Mend what keyring.catalog_problems() names.';
     end loop;
     for named in select r.label, r.row_count from keyring.reference_counts(old.project_id) r
       where r.encryption_key_id = old.id

@@ -75,7 +75,7 @@ create function keyring.guard_rotation_project() returns trigger
       raise exception 'a rollback is not turned around' using errcode = 'MK005';
     end if;
     if new.state <> old.state and not (case old.state
-      when 'requested' then new.state in ('staged', 'canceled', 'failed')
+      when 'requested' then new.state in ('staged', 'blocked', 'canceled', 'failed')
       when 'staged' then new.state in ('sweeping', 'blocked', 'canceled', 'failed')
       when 'sweeping' then new.state in ('verifying', 'blocked', 'rolling_back', 'canceled')
       when 'verifying' then new.state in ('completed', 'sweeping', 'blocked', 'rolling_back', 'rolled_back', 'canceled')

@@ -22,7 +22,10 @@ export interface KeyringOptions {
   readonly sweepBatchSize?: number;
   /** Projects a rotation works on at once. Default 4. */
   readonly rotationConcurrency?: number;
-  /** How long a rotation waits for rows and keyrings that others hold before it calls a project blocked, in ms. Default 60,000. */
+  /**
+   * How long a rotation waits for rows and keyrings that others hold before it calls a project blocked, and for a database
+   * that went away before it gives up, in milliseconds. Default 60,000.
+   */
   readonly lockPatienceMs?: number;
   /** The present moment. Default: the system's clock. */
   readonly now?: () => Date;

@@ -1,4 +1,5 @@
 import type { Rotation, RotationState, RunOptions } from '../api.ts';
+import { isUnreachable } from '../db/failures.ts';
 import { transaction } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import type { RotationContext } from './context.ts';
@@ -12,7 +13,7 @@ import {
   updateRotationState,
   type Direction,
 } from './rotation-store.ts';
-import { pause } from './wait.ts';
+import { backoffMs, pause } from './wait.ts';
 
 // A runner says it is alive every beat; after the lease without one, anybody may take over.
 const BEAT_MS = 400;
@@ -26,15 +27,27 @@ const driven: ReadonlySet<RotationState> = new Set(['requested', 'running', 'rol
  */
 export async function runRotation(context: RotationContext, id: string, options: RunOptions): Promise<Rotation> {
   const signal = options.signal ?? new AbortController().signal;
+  let failures = 0;
+  let waitedMs = 0;
   for (;;) {
-    const rotation = await selectRotationById(context.database, id);
-    if (rotation === undefined) throw new KeyringError('unknown_rotation', `There is no rotation ${id}.`);
-    options.onProgress?.(rotation);
-    if (!driven.has(rotation.state)) return rotation;
-    if (signal.aborted) throw interrupted(id);
-    const held = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
-    if (held === undefined) await pause(BEAT_MS, signal);
-    else if (driven.has(held)) await drive(context, id, signal, options.onProgress);
+    try {
+      const rotation = await selectRotationById(context.database, id);
+      if (rotation === undefined) throw new KeyringError('unknown_rotation', `There is no rotation ${id}.`);
+      options.onProgress?.(rotation);
+      if (!driven.has(rotation.state)) return rotation;
+      if (signal.aborted) throw interrupted(id);
+      const held = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
+      if (held === undefined) await pause(BEAT_MS, signal);
+      else if (driven.has(held)) await drive(context, id, signal, options.onProgress);
+      failures = 0;
+      waitedMs = 0;
+    } catch (error) {
+      // A database that restarts is worth waiting for: everything that was committed is where it was.
+      const waitMs = backoffMs(++failures, 100, 5_000);
+      if (!isUnreachable(error) || signal.aborted || waitedMs + waitMs > context.lockPatienceMs) throw error;
+      await pause(waitMs, signal);
+      waitedMs += waitMs;
+    }
   }
 }
 

@@ -1,0 +1,66 @@
+/**
+ * `npm run bench [-- --quick] [--only NAME…] [--json FILE]`: what the keyring costs, on this machine, as ratios within one
+ * run. Real PostgreSQL with the settings that ship (durable: fsync on), the database and the keyring on the same cores.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { startBench, type Measure } from './support.ts';
+import { renderTable } from './table.ts';
+import { getMeasures } from './get.ts';
+import { sweepMeasures } from './sweep.ts';
+
+const suites: Readonly<Record<string, (bench: Awaited<ReturnType<typeof startBench>>) => Promise<Measure[]>>> = {
+  sweep: sweepMeasures,
+  get: getMeasures,
+};
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string', multiple: true },
+    json: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  },
+});
+if (values.help) {
+  console.log(`npm run bench -- [--quick] [--only ${Object.keys(suites).join('|')}]… [--json FILE]`);
+  process.exit(0);
+}
+for (const name of values.only ?? []) {
+  if (!(name in suites)) {
+    console.error(`There is no bench "${name}". hint: ${Object.keys(suites).join(', ')}`);
+    process.exit(2);
+  }
+}
+
+const bench = await startBench({ quick: values.quick });
+const measures: Measure[] = [];
+try {
+  for (const [name, suite] of Object.entries(suites)) {
+    if (values.only !== undefined && !values.only.includes(name)) continue;
+    process.stderr.write(`bench: ${name}\n`);
+    measures.push(...(await suite(bench)));
+  }
+} finally {
+  await bench.stop();
+}
+
+const machine = {
+  cpu: cpus()[0]?.model ?? 'unknown',
+  cores: cpus().length,
+  memoryGiB: Math.round(totalmem() / 2 ** 30),
+  node: process.version,
+  postgres: bench.postgresVersion,
+};
+console.log(`${machine.cpu}, ${String(machine.cores)} cores, Node ${machine.node}, PostgreSQL ${machine.postgres}`);
+console.log(renderTable(measures));
+
+const file = values.json ?? path.join(import.meta.dirname, 'results', `${new Date().toISOString().slice(0, 19)}.json`);
+mkdirSync(path.dirname(file), { recursive: true });
+writeFileSync(
+  file,
+  `${JSON.stringify({ at: new Date().toISOString(), quick: values.quick, machine, measures }, null, 2)}\n`,
+);
+console.log(`\nwritten to ${file}`);
