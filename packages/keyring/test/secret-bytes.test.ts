@@ -24,7 +24,6 @@ test.each<[string, (key: SecretKey) => string]>([
   ['inspect, everything shown', (key) => inspect(key, { showHidden: true, depth: null, getters: true, colors: true })],
   ['inspect inside an object', (key) => inspect({ nested: [{ key }] }, { depth: null })],
   ['String()', (key) => String(key)],
-  // eslint-disable-next-line @typescript-eslint/restrict-template-expressions -- what the rule forbids happens in logs
   ['a template', (key) => `${key}`],
   ['format %s', (key) => format('%s', key)],
   ['format %o', (key) => format('%o', key)],

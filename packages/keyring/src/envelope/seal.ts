@@ -11,7 +11,7 @@ import {
   type Envelope,
 } from './format.ts';
 
-// 4 KiB: one call to the generator for 341 nonces, a call for each being the dearest part of a small seal (N3).
+// 4 KiB, one call to the generator for 341 nonces: a call for each adds 1.9 µs to the 4 µs of a small seal (N3).
 const pool = new Uint8Array(341 * NONCE_BYTES);
 let poolAt = pool.length;
 
