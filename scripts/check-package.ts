@@ -98,12 +98,19 @@ export function packageProblems({ manifest, files, read }: Packed, migrations: r
 
 /** Runs in the unpacked folder, in a process that may write nothing, start nothing and say nothing. */
 const importer = `
+import { createHook } from 'node:async_hooks';
 const [specifier, strict, ...wanted] = process.argv.slice(1);
+// Timers, sockets, servers, watchers, workers: those too that do not keep a process alive.
+// Not counted: what loading a module is made of, and what Node makes for \`node:dns\` and for the standard streams.
+const resources = [];
+const loading = /^(PROMISE|Immediate|TickObject|FS|CloseReq|Microtask|RANDOM|DNSCHANNEL)/;
+void [process.stdout, process.stderr];
+createHook({ init: (id, type) => { if (!loading.test(type)) resources.push(type); } }).enable();
 const look = () => ({
   globals: Object.getOwnPropertyNames(globalThis).sort().join(),
   listeners: process.eventNames().map((name) => String(name) + process.listenerCount(name)).sort().join(),
   environment: JSON.stringify(process.env),
-  resources: process.getActiveResourcesInfo().filter((name) => !/^(FSReq|CloseReq|Immediate|PipeWrap|TTYWrap)/.test(name)).sort().join(),
+  resources: resources.join(),
 });
 const before = look();
 const names = Object.keys(await import(specifier));
@@ -118,8 +125,13 @@ if (strict === 'strict') {
 process.stderr.write(problems.join('\\n'));
 `;
 
-/** What is wrong with importing `specifier` from `folder`. */
-function importProblems(folder: string, specifier: string, wanted: readonly string[], strict: boolean): string[] {
+/** What is wrong with importing `specifier` from `folder`; `strict`: importing it may do nothing. */
+export function importProblems(
+  folder: string,
+  specifier: string,
+  wanted: readonly string[],
+  strict: boolean,
+): string[] {
   const run = spawnSync(
     process.execPath,
     [

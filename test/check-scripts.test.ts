@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { packageProblems, type Manifest, type Packed } from '../scripts/check-package.ts';
+import { importProblems, packageProblems, type Manifest, type Packed } from '../scripts/check-package.ts';
 
 const scripts = path.join(import.meta.dirname, '../scripts');
 
@@ -107,5 +107,50 @@ describe('the check of packages', () => {
     ['a command without a file', { manifest: { ...manifest, bin: { a: 'bin/a.js' } } }, /the command a/],
   ])('finds %s', (_claim, change, says) => {
     expect(problems(change).join('\n')).toMatch(says);
+  });
+
+  describe('by importing it', () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'meshhook-import-'));
+    afterAll(() => {
+      rmSync(folder, { recursive: true });
+    });
+    const importing = (source: string, ...wanted: string[]): string => {
+      writeFileSync(path.join(folder, 'index.mjs'), source);
+      return importProblems(folder, './index.mjs', wanted, true).join('\n');
+    };
+    // What the importing program resolves paths against is itself, so name the file.
+    const found = (source: string, ...wanted: string[]): string =>
+      importing(source.replaceAll('FOLDER', JSON.stringify(folder)), ...wanted);
+
+    it('finds nothing wrong with a module that only exports', () => {
+      expect(found('export const a = 1;', 'a')).toBe('');
+    });
+
+    it.each([
+      ['a missing export', 'export const a = 1;', /does not export b/],
+      ['a timer', 'export const b = setInterval(() => {}, 1e9).unref();', /changes resources/],
+      [
+        'a server',
+        'import net from "node:net"; export const b = net.createServer().listen(0).unref();',
+        /changes resources/,
+      ],
+      ['a global', 'globalThis.surprise = 1; export const b = 1;', /changes globals/],
+      ['a listener', 'process.on("exit", () => {}); export const b = 1;', /changes listeners/],
+      ['a setting', 'process.env.SURPRISE = "1"; export const b = 1;', /changes environment/],
+      ['a line printed', 'console.log("hello"); export const b = 1;', /hello/],
+      [
+        'a file written',
+        'import fs from "node:fs"; fs.writeFileSync(FOLDER + "/x", ""); export const b = 1;',
+        /cannot be imported/,
+      ],
+      [
+        'a program started',
+        'import c from "node:child_process"; c.execSync("true"); export const b = 1;',
+        /cannot be imported/,
+      ],
+      ['a module that does not load', 'import "./nowhere.mjs"; export const b = 1;', /cannot be imported/],
+    ])('finds %s', (_claim, source, says) => {
+      expect(found(source, 'b')).toMatch(says);
+    });
   });
 });

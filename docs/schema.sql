@@ -1,0 +1,1042 @@
+-- What supabase/migrations/ makes of an empty PostgreSQL 18, read from its catalog. Made by `node scripts/schema-dump.ts`
+-- and compared by `npm run check`; not for running. The migrations run as schema_migrator, a login with CREATEROLE.
+
+create role anon nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
+
+create role authenticated nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
+
+create role keyring_owner nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
+
+create role keyring_service nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
+
+create role service_role nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
+
+grant anon to schema_migrator with inherit false, set false, admin true;
+grant authenticated to schema_migrator with inherit false, set false, admin true;
+grant keyring_owner to schema_migrator with inherit true, set true, admin true;
+grant keyring_service to schema_migrator with inherit true, set true, admin true;
+grant service_role to schema_migrator with inherit false, set false, admin true;
+
+create schema auth authorization schema_migrator;
+grant usage on schema auth to anon;
+grant usage on schema auth to authenticated;
+grant usage on schema auth to keyring_owner;
+grant usage on schema auth to keyring_service;
+grant usage on schema auth to service_role;
+
+create schema keyring authorization keyring_owner;
+comment on schema keyring is 'MeshHook Keyring: versioned keys, their rotation and its trail. Not for PostgREST.';
+grant usage on schema keyring to keyring_service;
+
+create schema public authorization pg_database_owner;
+comment on schema public is 'standard public schema';
+grant usage on schema public to public;
+
+create schema supabase_migrations authorization schema_migrator;
+
+alter default privileges for role keyring_owner everywhere: functions get execute to keyring_owner;
+
+create table keyring.audit_log (
+  id bigint not null generated always as identity,
+  at timestamp with time zone not null default clock_timestamp(),
+  actor text not null,
+  action text not null,
+  outcome text not null,
+  project_id uuid,
+  subject text not null,
+  reason text,
+  details jsonb not null default '{}'::jsonb,
+  constraint audit_log_action_check CHECK ((action ~ '^[a-z_]+\.[a-z_]+$'::text)),
+  constraint audit_log_actor_check CHECK (((length(actor) >= 1) AND (length(actor) <= 200))),
+  constraint audit_log_outcome_check CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'refused'::text]))),
+  constraint audit_log_pkey PRIMARY KEY (id),
+  constraint audit_log_reason_check CHECK ((length(reason) <= 1000)),
+  constraint audit_log_subject_check CHECK (((length(subject) >= 1) AND (length(subject) <= 400)))
+);
+alter table keyring.audit_log owner to keyring_owner;
+alter table keyring.audit_log enable row level security;
+alter table keyring.audit_log force row level security;
+CREATE INDEX audit_log_project ON keyring.audit_log USING btree (project_id, id);
+CREATE TRIGGER audit_log_is_append_only BEFORE DELETE OR UPDATE ON keyring.audit_log FOR EACH ROW EXECUTE FUNCTION keyring.refuse_audit_change();
+CREATE TRIGGER audit_log_is_not_truncated BEFORE TRUNCATE ON keyring.audit_log FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_audit_change();
+create policy keyring_append on keyring.audit_log for insert to keyring_owner, keyring_service with check (true);
+create policy keyring_roles on keyring.audit_log for select to keyring_owner, keyring_service using (true);
+comment on column keyring.audit_log.subject is 'What it was done to, as kind:id (project:…, key:…, secret:…, rotation:…)';
+grant insert, select on table keyring.audit_log to keyring_service;
+
+create table keyring.encrypted_columns (
+  label text not null,
+  table_id regclass not null,
+  row_id_column name not null,
+  project_column name not null,
+  ciphertext_column name not null,
+  key_id_column name not null,
+  accepts_plaintext boolean not null default false,
+  registered_at timestamp with time zone not null default now(),
+  constraint encrypted_columns_label_check CHECK (((label ~ '^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$'::text) AND (label !~ '__'::text) AND (length(replace(label, '.'::text, '__'::text)) <= 39))),
+  constraint encrypted_columns_pkey PRIMARY KEY (label),
+  constraint encrypted_columns_table_id_ciphertext_column_key UNIQUE (table_id, ciphertext_column),
+  constraint encrypted_columns_table_id_key_id_column_key UNIQUE (table_id, key_id_column)
+);
+alter table keyring.encrypted_columns owner to keyring_owner;
+alter table keyring.encrypted_columns enable row level security;
+alter table keyring.encrypted_columns force row level security;
+create policy keyring_read on keyring.encrypted_columns for select to keyring_service using (true);
+create policy keyring_roles on keyring.encrypted_columns for all to keyring_owner using (true) with check (true);
+comment on column keyring.encrypted_columns.label is 'Frozen: it is part of the associated data, so that renaming or partitioning the table keeps its rows readable';
+comment on column keyring.encrypted_columns.accepts_plaintext is 'True only while old plaintext rows are being adopted; `secrets adopt --finish` ends that for good';
+grant select on table keyring.encrypted_columns to keyring_service;
+
+create table keyring.encryption_keys (
+  id uuid not null,
+  project_id uuid not null,
+  version integer not null,
+  state text not null default 'enabled'::text,
+  algorithm text not null default 'AES-256-GCM'::text,
+  wrapped_key bytea,
+  wrapping_key_id uuid not null,
+  fingerprint bytea not null,
+  created_at timestamp with time zone not null default now(),
+  activated_at timestamp with time zone,
+  deactivated_at timestamp with time zone,
+  disabled_at timestamp with time zone,
+  compromised_at timestamp with time zone,
+  rolled_back_at timestamp with time zone,
+  retention_until timestamp with time zone,
+  destroyed_at timestamp with time zone,
+  constraint compromised_has_a_time CHECK (((state = 'compromised'::text) <= (compromised_at IS NOT NULL))),
+  constraint compromised_time_means_so CHECK (((compromised_at IS NULL) OR (state = ANY (ARRAY['compromised'::text, 'destroyed'::text])))),
+  constraint destroyed_has_a_time CHECK (((state = 'destroyed'::text) = (destroyed_at IS NOT NULL))),
+  constraint destroyed_means_erased CHECK (((state = 'destroyed'::text) = (wrapped_key IS NULL))),
+  constraint disabled_has_a_time CHECK (((state = 'disabled'::text) <= (disabled_at IS NOT NULL))),
+  constraint encryption_keys_algorithm_check CHECK ((algorithm = 'AES-256-GCM'::text)),
+  constraint encryption_keys_fingerprint_check CHECK ((octet_length(fingerprint) = 32)),
+  constraint encryption_keys_pkey PRIMARY KEY (id),
+  constraint encryption_keys_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
+  constraint encryption_keys_project_id_id_key UNIQUE (project_id, id),
+  constraint encryption_keys_project_id_version_key UNIQUE (project_id, version),
+  constraint encryption_keys_state_check CHECK ((state = ANY (ARRAY['enabled'::text, 'disabled'::text, 'compromised'::text, 'destroyed'::text]))),
+  constraint encryption_keys_version_check CHECK ((version > 0)),
+  constraint encryption_keys_wrapped_key_check CHECK ((octet_length(wrapped_key) = 78)),
+  constraint encryption_keys_wrapping_key_id_fkey FOREIGN KEY (wrapping_key_id) REFERENCES keyring.wrapping_keys(id)
+);
+alter table keyring.encryption_keys owner to keyring_owner;
+alter table keyring.encryption_keys enable row level security;
+alter table keyring.encryption_keys force row level security;
+CREATE TRIGGER encryption_keys_are_not_truncated BEFORE TRUNCATE ON keyring.encryption_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_truncate();
+CREATE TRIGGER guard_encryption_key BEFORE DELETE OR UPDATE ON keyring.encryption_keys FOR EACH ROW EXECUTE FUNCTION keyring.guard_encryption_key();
+create policy keyring_roles on keyring.encryption_keys for all to keyring_owner, keyring_service using (true) with check (true);
+comment on column keyring.encryption_keys.wrapped_key is 'The key in an envelope under wrapping_key_id; null once destroyed';
+comment on column keyring.encryption_keys.fingerprint is 'Key check value (HKDF), verified at every unwrap; kept for ever';
+comment on column keyring.encryption_keys.retention_until is 'Fixed when the version is retired; destroy is refused before it';
+grant insert, select on table keyring.encryption_keys to keyring_service;
+grant update on column keyring.encryption_keys.state to keyring_service;
+grant update on column keyring.encryption_keys.wrapped_key to keyring_service;
+grant update on column keyring.encryption_keys.wrapping_key_id to keyring_service;
+grant update on column keyring.encryption_keys.disabled_at to keyring_service;
+grant update on column keyring.encryption_keys.compromised_at to keyring_service;
+grant update on column keyring.encryption_keys.rolled_back_at to keyring_service;
+grant update on column keyring.encryption_keys.retention_until to keyring_service;
+grant update on column keyring.encryption_keys.destroyed_at to keyring_service;
+
+create table keyring.installation (
+  singleton boolean not null default true,
+  wrapping_key_id uuid not null,
+  created_at timestamp with time zone not null default now(),
+  constraint installation_pkey PRIMARY KEY (singleton),
+  constraint installation_singleton_check CHECK (singleton),
+  constraint installation_wrapping_key_id_fkey FOREIGN KEY (wrapping_key_id) REFERENCES keyring.wrapping_keys(id)
+);
+alter table keyring.installation owner to keyring_owner;
+alter table keyring.installation enable row level security;
+alter table keyring.installation force row level security;
+create policy keyring_roles on keyring.installation for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.installation is 'One row: the pointer to the wrapping key that wraps new data keys';
+grant insert, select on table keyring.installation to keyring_service;
+
+create view keyring.key_inventory (
+  key_id uuid,
+  project_id uuid,
+  project_name text,
+  version integer,
+  status text,
+  active boolean,
+  created_at timestamp with time zone,
+  activated_at timestamp with time zone,
+  deactivated_at timestamp with time zone,
+  retention_until timestamp with time zone,
+  destroyed_at timestamp with time zone,
+  rows_naming bigint
+) with (security_invoker=true) as
+ SELECT k.id AS key_id,
+    k.project_id,
+    p.name AS project_name,
+    k.version,
+        CASE
+            WHEN k.state = 'destroyed'::text THEN 'destroyed'::text
+            WHEN k.state = 'compromised'::text THEN 'compromised'::text
+            WHEN k.state = 'disabled'::text THEN 'suspended'::text
+            WHEN r.primary_key_id = k.id THEN 'active'::text
+            WHEN k.activated_at IS NULL THEN 'pre-activation'::text
+            ELSE 'deactivated'::text
+        END AS status,
+    COALESCE(r.primary_key_id = k.id, false) AS active,
+    k.created_at,
+    k.activated_at,
+    k.deactivated_at,
+    k.retention_until,
+    k.destroyed_at,
+    COALESCE(n.rows_naming, 0::numeric)::bigint AS rows_naming
+   FROM keyring.encryption_keys k
+     JOIN public.projects p ON p.id = k.project_id
+     LEFT JOIN keyring.keyrings r ON r.project_id = k.project_id
+     LEFT JOIN ( SELECT c.encryption_key_id,
+            sum(c.row_count) AS rows_naming
+           FROM keyring.reference_counts() c(project_id, encryption_key_id, label, row_count)
+          GROUP BY c.encryption_key_id) n ON n.encryption_key_id = k.id;
+alter view keyring.key_inventory owner to keyring_owner;
+comment on view keyring.key_inventory is 'Every key version with its status as people read it (NIST SP 800-57)';
+grant select on view keyring.key_inventory to keyring_service;
+
+create table keyring.keyrings (
+  project_id uuid not null,
+  primary_key_id uuid not null,
+  created_at timestamp with time zone not null default now(),
+  promoted_at timestamp with time zone not null default now(),
+  constraint keyrings_pkey PRIMARY KEY (project_id),
+  constraint keyrings_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
+  constraint keyrings_project_id_primary_key_id_fkey FOREIGN KEY (project_id, primary_key_id) REFERENCES keyring.encryption_keys(project_id, id)
+);
+alter table keyring.keyrings owner to keyring_owner;
+alter table keyring.keyrings enable row level security;
+alter table keyring.keyrings force row level security;
+CREATE TRIGGER guard_keyring BEFORE INSERT OR UPDATE ON keyring.keyrings FOR EACH ROW EXECUTE FUNCTION keyring.guard_keyring();
+CREATE TRIGGER note_keyring_end BEFORE DELETE ON keyring.keyrings FOR EACH ROW EXECUTE FUNCTION keyring.note_keyring_end();
+CREATE TRIGGER note_promotion AFTER INSERT OR UPDATE OF primary_key_id ON keyring.keyrings FOR EACH ROW EXECUTE FUNCTION keyring.note_promotion();
+create policy keyring_roles on keyring.keyrings for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.keyrings is 'One row a project: the pointer to its primary version, hence exactly one primary';
+grant insert, select on table keyring.keyrings to keyring_service;
+grant update on column keyring.keyrings.primary_key_id to keyring_service;
+grant update on column keyring.keyrings.promoted_at to keyring_service;
+
+create table keyring.quarantine (
+  id bigint not null generated always as identity,
+  rotation_id uuid not null,
+  project_id uuid not null,
+  label text not null,
+  row_id text not null,
+  encryption_key_id uuid,
+  reason text not null,
+  noticed_at timestamp with time zone not null default now(),
+  constraint quarantine_pkey PRIMARY KEY (id),
+  constraint quarantine_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
+  constraint quarantine_project_id_label_row_id_key UNIQUE (project_id, label, row_id),
+  constraint quarantine_reason_check CHECK ((reason = ANY (ARRAY['does_not_open'::text, 'malformed'::text, 'unknown_key'::text, 'key_unavailable'::text]))),
+  constraint quarantine_rotation_id_fkey FOREIGN KEY (rotation_id) REFERENCES keyring.rotations(id)
+);
+alter table keyring.quarantine owner to keyring_owner;
+alter table keyring.quarantine enable row level security;
+alter table keyring.quarantine force row level security;
+create policy keyring_roles on keyring.quarantine for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.quarantine is 'Rows that would not open, with a reason and never a value. Gone once they open';
+grant delete, insert, select, update on table keyring.quarantine to keyring_service;
+
+create table keyring.root_keys (
+  id uuid not null default gen_random_uuid(),
+  uri text not null,
+  fingerprint text not null,
+  state text not null default 'enabled'::text,
+  created_at timestamp with time zone not null default now(),
+  constraint root_keys_fingerprint_check CHECK ((fingerprint ~ '^[0-9a-f]{32}$'::text)),
+  constraint root_keys_fingerprint_key UNIQUE (fingerprint),
+  constraint root_keys_pkey PRIMARY KEY (id),
+  constraint root_keys_state_check CHECK ((state = ANY (ARRAY['enabled'::text, 'disabled'::text, 'compromised'::text, 'destroyed'::text]))),
+  constraint root_keys_uri_check CHECK (((length(uri) >= 1) AND (length(uri) <= 2048)))
+);
+alter table keyring.root_keys owner to keyring_owner;
+alter table keyring.root_keys enable row level security;
+alter table keyring.root_keys force row level security;
+create policy keyring_roles on keyring.root_keys for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.root_keys is 'Root keys known here: where each lives and how to recognise it, never the key';
+grant insert, select on table keyring.root_keys to keyring_service;
+grant update on column keyring.root_keys.uri to keyring_service;
+
+create table keyring.rotation_policies (
+  project_id uuid,
+  rotate_after interval not null default '90 days'::interval,
+  retention interval not null default '30 days'::interval,
+  constraint rotation_policies_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
+  constraint rotation_policies_project_id_key UNIQUE NULLS NOT DISTINCT (project_id),
+  constraint rotation_policies_retention_check CHECK ((retention >= '00:00:00'::interval)),
+  constraint rotation_policies_rotate_after_check CHECK ((rotate_after >= '24:00:00'::interval))
+);
+alter table keyring.rotation_policies owner to keyring_owner;
+alter table keyring.rotation_policies enable row level security;
+alter table keyring.rotation_policies force row level security;
+create policy keyring_roles on keyring.rotation_policies for all to keyring_owner, keyring_service using (true) with check (true);
+comment on column keyring.rotation_policies.project_id is 'Null is the default for every project without a row of its own';
+grant delete, insert, select, update on table keyring.rotation_policies to keyring_service;
+
+create table keyring.rotation_projects (
+  rotation_id uuid not null,
+  project_id uuid not null,
+  project_name text not null,
+  state text not null default 'requested'::text,
+  direction text not null default 'forward'::text,
+  source_key_id uuid,
+  target_key_id uuid,
+  rows_total bigint,
+  rows_moved bigint not null default 0,
+  rows_verified bigint not null default 0,
+  rows_quarantined bigint not null default 0,
+  error_code text,
+  error_detail text,
+  staged_at timestamp with time zone,
+  promoted_at timestamp with time zone,
+  swept_at timestamp with time zone,
+  verified_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  constraint rotation_projects_direction_check CHECK ((direction = ANY (ARRAY['forward'::text, 'back'::text]))),
+  constraint rotation_projects_pkey PRIMARY KEY (rotation_id, project_id),
+  constraint rotation_projects_rotation_id_fkey FOREIGN KEY (rotation_id) REFERENCES keyring.rotations(id),
+  constraint rotation_projects_state_check CHECK ((state = ANY (ARRAY['requested'::text, 'staged'::text, 'sweeping'::text, 'verifying'::text, 'completed'::text, 'blocked'::text, 'rolling_back'::text, 'rolled_back'::text, 'canceled'::text, 'failed'::text])))
+) with (fillfactor=70);
+alter table keyring.rotation_projects owner to keyring_owner;
+alter table keyring.rotation_projects enable row level security;
+alter table keyring.rotation_projects force row level security;
+CREATE UNIQUE INDEX one_open_rotation_per_project ON keyring.rotation_projects USING btree (project_id) WHERE (state <> ALL (ARRAY['completed'::text, 'rolled_back'::text, 'canceled'::text, 'failed'::text]));
+CREATE TRIGGER guard_rotation_project BEFORE UPDATE ON keyring.rotation_projects FOR EACH ROW EXECUTE FUNCTION keyring.guard_rotation_project();
+create policy keyring_roles on keyring.rotation_projects for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.rotation_projects is 'No foreign key to projects: what a rotation did outlives the project. The name is kept as it was';
+grant insert, select, update on table keyring.rotation_projects to keyring_service;
+
+create table keyring.rotations (
+  id uuid not null,
+  scope text not null,
+  trigger text not null,
+  state text not null default 'requested'::text,
+  direction text not null default 'forward'::text,
+  requested_by text not null,
+  reason text,
+  requested_at timestamp with time zone not null default now(),
+  started_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  runner text,
+  runner_until timestamp with time zone,
+  constraint rotations_direction_check CHECK ((direction = ANY (ARRAY['forward'::text, 'back'::text]))),
+  constraint rotations_pkey PRIMARY KEY (id),
+  constraint rotations_reason_check CHECK ((length(reason) <= 1000)),
+  constraint rotations_requested_by_check CHECK (((length(requested_by) >= 1) AND (length(requested_by) <= 200))),
+  constraint rotations_scope_check CHECK ((scope = ANY (ARRAY['projects'::text, 'all'::text]))),
+  constraint rotations_state_check CHECK ((state = ANY (ARRAY['requested'::text, 'running'::text, 'paused'::text, 'blocked'::text, 'rolling_back'::text, 'completed'::text, 'rolled_back'::text, 'canceled'::text, 'failed'::text]))),
+  constraint rotations_trigger_check CHECK ((trigger = ANY (ARRAY['manual'::text, 'api'::text])))
+);
+alter table keyring.rotations owner to keyring_owner;
+alter table keyring.rotations enable row level security;
+alter table keyring.rotations force row level security;
+CREATE INDEX rotations_by_time ON keyring.rotations USING btree (requested_at DESC, id DESC);
+CREATE INDEX rotations_open ON keyring.rotations USING btree (requested_at) WHERE (state = ANY (ARRAY['requested'::text, 'running'::text, 'paused'::text, 'blocked'::text, 'rolling_back'::text]));
+create policy keyring_roles on keyring.rotations for all to keyring_owner, keyring_service using (true) with check (true);
+grant insert, select, update on table keyring.rotations to keyring_service;
+
+create table keyring.wrapped_wrapping_keys (
+  wrapping_key_id uuid not null,
+  root_key_id uuid not null,
+  wrapped bytea not null,
+  created_at timestamp with time zone not null default now(),
+  constraint wrapped_wrapping_keys_pkey PRIMARY KEY (wrapping_key_id, root_key_id),
+  constraint wrapped_wrapping_keys_root_key_id_fkey FOREIGN KEY (root_key_id) REFERENCES keyring.root_keys(id),
+  constraint wrapped_wrapping_keys_wrapped_check CHECK (((octet_length(wrapped) >= 32) AND (octet_length(wrapped) <= 8192))),
+  constraint wrapped_wrapping_keys_wrapping_key_id_fkey FOREIGN KEY (wrapping_key_id) REFERENCES keyring.wrapping_keys(id)
+);
+alter table keyring.wrapped_wrapping_keys owner to keyring_owner;
+alter table keyring.wrapped_wrapping_keys enable row level security;
+alter table keyring.wrapped_wrapping_keys force row level security;
+create policy keyring_roles on keyring.wrapped_wrapping_keys for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.wrapped_wrapping_keys is 'A wrapping key under a root key. Two rows of one wrapping key are two ways in, as while the root key rotates';
+grant insert, select on table keyring.wrapped_wrapping_keys to keyring_service;
+
+create table keyring.wrapping_keys (
+  id uuid not null,
+  version integer not null,
+  state text not null default 'enabled'::text,
+  fingerprint bytea not null,
+  created_at timestamp with time zone not null default now(),
+  constraint wrapping_keys_fingerprint_check CHECK ((octet_length(fingerprint) = 32)),
+  constraint wrapping_keys_pkey PRIMARY KEY (id),
+  constraint wrapping_keys_state_check CHECK ((state = ANY (ARRAY['enabled'::text, 'disabled'::text, 'compromised'::text, 'destroyed'::text]))),
+  constraint wrapping_keys_version_check CHECK ((version > 0)),
+  constraint wrapping_keys_version_key UNIQUE (version)
+);
+alter table keyring.wrapping_keys owner to keyring_owner;
+alter table keyring.wrapping_keys enable row level security;
+alter table keyring.wrapping_keys force row level security;
+create policy keyring_roles on keyring.wrapping_keys for all to keyring_owner, keyring_service using (true) with check (true);
+comment on column keyring.wrapping_keys.fingerprint is 'Key check value (HKDF), verified at every unwrap; commits to the key';
+grant insert, select on table keyring.wrapping_keys to keyring_service;
+
+create table public.projects (
+  id uuid not null default gen_random_uuid(),
+  owner uuid not null,
+  name text not null,
+  created_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  constraint projects_pkey PRIMARY KEY (id)
+);
+alter table public.projects owner to schema_migrator;
+alter table public.projects enable row level security;
+alter table public.projects force row level security;
+CREATE INDEX idx_projects_owner ON public.projects USING btree (owner);
+CREATE TRIGGER update_projects_updated_at BEFORE UPDATE ON public.projects FOR EACH ROW EXECUTE FUNCTION public.update_updated_at_column();
+create policy "Keyring definers see every project" on public.projects for select to keyring_owner using (true);
+create policy "Keyring service creates projects" on public.projects for insert to keyring_service with check (true);
+create policy "Keyring service sees every project" on public.projects for select to keyring_service using (true);
+create policy "Users can create own projects" on public.projects for insert to public with check ((owner = auth.uid()));
+create policy "Users can delete own projects" on public.projects for delete to public using ((owner = auth.uid()));
+create policy "Users can update own projects" on public.projects for update to public using ((owner = auth.uid())) with check ((owner = auth.uid()));
+create policy "Users can view own projects" on public.projects for select to public using ((owner = auth.uid()));
+comment on table public.projects is 'The tenants: every project is a workspace of its own';
+comment on column public.projects.owner is 'The user it belongs to (auth.users.id)';
+grant delete, insert, select, update on table public.projects to authenticated;
+grant insert, select on table public.projects to keyring_service;
+grant references, select on table public.projects to keyring_owner;
+
+create table public.secrets (
+  id uuid not null default gen_random_uuid(),
+  project_id uuid not null,
+  key text not null,
+  value_encrypted bytea not null,
+  created_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  encryption_key_id uuid,
+  value_written_at timestamp with time zone,
+  constraint secrets_pkey PRIMARY KEY (id),
+  constraint secrets_project_id_encryption_key_id_fkey FOREIGN KEY (project_id, encryption_key_id) REFERENCES keyring.encryption_keys(project_id, id) ON DELETE CASCADE,
+  constraint secrets_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
+  constraint secrets_project_id_key_key UNIQUE (project_id, key)
+) with (fillfactor=80);
+alter table public.secrets owner to schema_migrator;
+alter table public.secrets enable row level security;
+alter table public.secrets force row level security;
+CREATE INDEX idx_secrets_project_id ON public.secrets USING btree (project_id);
+CREATE TRIGGER update_secrets_updated_at BEFORE UPDATE ON public.secrets FOR EACH ROW WHEN (NOT new.encryption_key_id IS DISTINCT FROM old.encryption_key_id OR new.value_written_at IS DISTINCT FROM old.value_written_at OR new.key IS DISTINCT FROM old.key) EXECUTE FUNCTION public.update_updated_at_column();
+CREATE TRIGGER zz_keyring_fence_insert_secrets__value BEFORE INSERT ON public.secrets FOR EACH ROW EXECUTE FUNCTION keyring.fence_secrets__value();
+CREATE TRIGGER zz_keyring_fence_update_secrets__value BEFORE UPDATE ON public.secrets FOR EACH ROW WHEN (old.value_encrypted IS DISTINCT FROM new.value_encrypted OR old.encryption_key_id IS DISTINCT FROM new.encryption_key_id OR old.id IS DISTINCT FROM new.id OR old.project_id IS DISTINCT FROM new.project_id) EXECUTE FUNCTION keyring.fence_secrets__value();
+create policy "Users can delete secrets in own projects" on public.secrets for delete to public using ((project_id IN ( SELECT projects.id
+   FROM public.projects
+  WHERE (projects.owner = auth.uid()))));
+create policy "Users can update secrets in own projects" on public.secrets for update to public using ((project_id IN ( SELECT projects.id
+   FROM public.projects
+  WHERE (projects.owner = auth.uid())))) with check ((project_id IN ( SELECT projects.id
+   FROM public.projects
+  WHERE (projects.owner = auth.uid()))));
+create policy "Users can view secrets in own projects" on public.secrets for select to public using ((project_id IN ( SELECT projects.id
+   FROM public.projects
+  WHERE (projects.owner = auth.uid()))));
+create policy keyring_owner on public.secrets for select to keyring_owner using (true);
+create policy keyring_service on public.secrets for all to keyring_service using (true) with check (true);
+comment on table public.secrets is 'Credentials of workflows, one row a name; the values are ciphertext';
+comment on column public.secrets.encryption_key_id is 'The key version value_encrypted is under; null: not encrypted yet';
+comment on column public.secrets.value_written_at is 'When the value was last set; re-encrypting it does not change this';
+grant delete on table public.secrets to authenticated;
+grant delete on table public.secrets to service_role;
+grant delete, insert, select, update on table public.secrets to keyring_service;
+grant select on column public.secrets.id to authenticated;
+grant select on column public.secrets.id to service_role;
+grant select on column public.secrets.project_id to authenticated;
+grant select on column public.secrets.project_id to keyring_owner;
+grant select on column public.secrets.project_id to service_role;
+grant select, update on column public.secrets.key to authenticated;
+grant select, update on column public.secrets.key to service_role;
+grant select on column public.secrets.created_at to authenticated;
+grant select on column public.secrets.created_at to service_role;
+grant select on column public.secrets.updated_at to authenticated;
+grant select on column public.secrets.updated_at to service_role;
+grant select on column public.secrets.encryption_key_id to authenticated;
+grant select on column public.secrets.encryption_key_id to keyring_owner;
+grant select on column public.secrets.encryption_key_id to service_role;
+grant select on column public.secrets.value_written_at to authenticated;
+grant select on column public.secrets.value_written_at to service_role;
+
+create table supabase_migrations.schema_migrations (
+  version text not null,
+  statements text[],
+  name text,
+  constraint schema_migrations_pkey PRIMARY KEY (version)
+);
+alter table supabase_migrations.schema_migrations owner to schema_migrator;
+alter table supabase_migrations.schema_migrations disable row level security;
+alter table supabase_migrations.schema_migrations no force row level security;
+
+create sequence keyring.audit_log_id_seq as bigint start 1 increment 1 owned by keyring.audit_log (identity);
+alter sequence keyring.audit_log_id_seq owner to keyring_owner;
+
+create sequence keyring.quarantine_id_seq as bigint start 1 increment 1 owned by keyring.quarantine (identity);
+alter sequence keyring.quarantine_id_seq owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION auth.uid()
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+        select coalesce(
+          nullif(pg_catalog.current_setting('request.jwt.claim.sub', true), ''),
+          nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb ->> 'sub'
+        )::pg_catalog.uuid
+      $function$;
+alter function auth.uid() owner to schema_migrator;
+comment on function auth.uid() is 'The user of the request, from its JWT claims (as Supabase defines it)';
+grant execute on function auth.uid() to anon;
+grant execute on function auth.uid() to authenticated;
+grant execute on function auth.uid() to keyring_owner;
+grant execute on function auth.uid() to keyring_service;
+grant execute on function auth.uid() to service_role;
+
+CREATE OR REPLACE FUNCTION keyring.admit_plaintext(column_label text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    admitted boolean;
+  begin
+    select c.accepts_plaintext into admitted
+      from keyring.encrypted_columns c where c.label = column_label for share;
+    if admitted is distinct from true then
+      raise exception 'plaintext is refused in %', column_label
+        using errcode = 'MK002', hint = 'Write values through the keyring service.';
+    end if;
+  end
+  $function$;
+alter function keyring.admit_plaintext(text) owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.catalog_problems()
+ RETURNS TABLE(code text, relation text, column_name text, detail text)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+    with registered as (
+      select e.*, t.oid is not null as found, t.relrowsecurity,
+        'fence_' || pg_catalog.replace(e.label, '.', '__') as fence
+      from keyring.encrypted_columns e left join pg_catalog.pg_class t on t.oid = e.table_id
+    ),
+    parts as (
+      select r.fence, r.ciphertext_column, r.table_id as relid from registered r where r.found
+      union
+      select r.fence, r.ciphertext_column, p.relid
+      from registered r cross join lateral pg_catalog.pg_partition_tree(r.table_id) p where r.found
+    ),
+    key_references as (
+      select c.conrelid, c.conkey, c.convalidated,
+        c.conkey[pg_catalog.array_position(c.confkey, k.attnum)] as key_id_number
+      from pg_catalog.pg_constraint c
+      join pg_catalog.pg_attribute k on k.attrelid = c.confrelid and k.attname = 'id'
+      where c.contype = 'f' and c.confrelid = 'keyring.encryption_keys'::pg_catalog.regclass and c.conparentid = 0
+    )
+    -- A column that names keys and is not in the registry: a rotation would forget it.
+    select 'unregistered_column', f.conrelid::pg_catalog.regclass, a.attname,
+      'has a foreign key to keyring.encryption_keys and is not registered'
+    from key_references f
+    join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = f.key_id_number
+    where f.conrelid <> 'keyring.keyrings'::pg_catalog.regclass
+      and not exists (select from registered r where r.table_id = f.conrelid and r.key_id_column = a.attname)
+    union all
+    select 'missing_table', r.table_id, null, pg_catalog.format('the table registered as %s is gone', r.label)
+    from registered r where not r.found
+    union all
+    select 'missing_column', r.table_id, w.wanted,
+      pg_catalog.format('registered as %s, but the table has no such column', r.label)
+    from registered r
+    cross join lateral (
+      values (r.row_id_column), (r.project_column), (r.ciphertext_column), (r.key_id_column)) w (wanted)
+    where r.found and not exists (select from pg_catalog.pg_attribute a
+      where a.attrelid = r.table_id and a.attname = w.wanted and not a.attisdropped)
+    union all
+    select 'missing_foreign_key', r.table_id, r.key_id_column,
+      'has no validated foreign key, with its project, to keyring.encryption_keys'
+    from registered r
+    where r.found and not exists (select from key_references f
+      join pg_catalog.pg_attribute k on k.attrelid = f.conrelid and k.attnum = f.key_id_number
+      join pg_catalog.pg_attribute p on p.attrelid = f.conrelid and p.attnum = any (f.conkey)
+      where f.conrelid = r.table_id and f.convalidated
+        and k.attname = r.key_id_column and p.attname = r.project_column)
+    union all
+    -- The fence, on the table and on each of its partitions: there, enabled, and last of what can change a row.
+    select 'missing_fence', p.relid, p.ciphertext_column,
+      pg_catalog.format('trigger %s is missing, disabled or not the fence', w.wanted)
+    from parts p
+    cross join (values ('insert', 7), ('update', 19)) e (event, row_before_event)
+    cross join lateral (
+      select 'zz_keyring_' || pg_catalog.replace(p.fence, 'fence_', 'fence_' || e.event || '_') as wanted) w
+    where not exists (select from pg_catalog.pg_trigger t join pg_catalog.pg_proc f on f.oid = t.tgfoid
+      where t.tgrelid = p.relid and t.tgname = w.wanted and t.tgenabled in ('O', 'A')
+        and t.tgtype = e.row_before_event
+        and f.proname = p.fence and f.pronamespace = 'keyring'::pg_catalog.regnamespace)
+    union all
+    select distinct 'trigger_after_fence', p.relid, t.tgname,
+      'fires after the fence and could change what it checked: rename it to sort before zz_keyring'
+    from parts p
+    join pg_catalog.pg_trigger t on t.tgrelid = p.relid
+    join pg_catalog.pg_proc f on f.oid = t.tgfoid
+    where t.tgparentid = 0 and t.tgenabled <> 'D' and t.tgname > 'zz_keyring_fence_'
+      and (t.tgtype & 3) = 3 and (t.tgtype & 20) <> 0
+      and f.pronamespace <> 'keyring'::pg_catalog.regnamespace
+    union all
+    select 'row_security_off', r.table_id, null,
+      'row-level security is off on a table that holds ciphertext'
+    from registered r where r.found and not r.relrowsecurity
+    union all
+    -- Under row-level security a row that the counting definer may not see is not counted, and nobody is told.
+    select 'hidden_rows', r.table_id, null,
+      'row-level security hides rows from keyring_owner, which counts what names a key: register the column again'
+    from registered r
+    cross join lateral (
+      select
+        coalesce(pg_catalog.bool_or(p.polpermissive and pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true'), false)
+          as sees_all,
+        coalesce(pg_catalog.bool_or(not p.polpermissive), false) as restricted
+      from pg_catalog.pg_policy p
+      where p.polrelid = r.table_id and p.polcmd in ('r', '*')
+        and exists (select from pg_catalog.unnest(p.polroles) g (role)
+          where case when g.role = 0 then true else pg_catalog.pg_has_role(current_user, g.role, 'usage') end)
+    ) v
+    where r.relrowsecurity and (v.restricted or not v.sees_all)
+    order by 2, 3, 1
+  $function$;
+alter function keyring.catalog_problems() owner to keyring_owner;
+comment on function keyring.catalog_problems() is 'Every way in which the registry and the catalog disagree';
+grant execute on function keyring.catalog_problems() to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring.envelope_key_id(envelope bytea)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+    select case
+      when pg_catalog.octet_length(envelope) between 46 and 65582
+        and pg_catalog.get_byte(envelope, 0) = 1
+        and pg_catalog.get_byte(envelope, 1) = 1
+      then pg_catalog.encode(pg_catalog.substr(envelope, 3, 16), 'hex')::pg_catalog.uuid
+    end
+  $function$;
+alter function keyring.envelope_key_id(bytea) owner to keyring_owner;
+grant execute on function keyring.envelope_key_id(bytea) to public;
+
+CREATE OR REPLACE FUNCTION keyring.fence_secrets__value()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+        declare
+          primary_id pg_catalog.uuid;
+        begin
+          if tg_op = 'UPDATE' then
+            if new.id is distinct from old.id or new.project_id is distinct from old.project_id then
+              raise exception 'row id and project of an encrypted row never change' using errcode = 'MK004';
+            end if;
+            if new.encryption_key_id is null and old.encryption_key_id is not null then
+              raise exception 'plaintext is refused in secrets.value' using errcode = 'MK002';
+            end if;
+          end if;
+          if new.encryption_key_id is null then
+            perform keyring.admit_plaintext('secrets.value');
+            return new;
+          end if;
+          if keyring.envelope_key_id(new.value_encrypted) is distinct from new.encryption_key_id then
+            raise exception 'the envelope does not name the key of its row in secrets.value' using errcode = 'MK003';
+          end if;
+          perform pg_catalog.pg_advisory_xact_lock_shared(keyring.project_lock(new.project_id));
+          select k.primary_key_id into primary_id
+            from keyring.keyrings k where k.project_id = new.project_id for share;
+          if primary_id is distinct from new.encryption_key_id then
+            raise exception 'stale key version in secrets.value' using errcode = 'MK001',
+              hint = 'Read the primary version again and encrypt with it.';
+          end if;
+          return new;
+        end
+        $function$;
+alter function keyring.fence_secrets__value() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.finish_adoption(column_label text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    remaining bigint;
+  begin
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+      raise exception 'finishing an adoption needs read committed: an older snapshot would miss rows' using errcode = 'MK005';
+    end if;
+    if exists (select from keyring.catalog_problems() p where p.code = 'hidden_rows') then
+      raise exception 'row-level security hides rows from the count' using errcode = 'MK006';
+    end if;
+    update keyring.encrypted_columns set accepts_plaintext = false where label = column_label;
+    if not found then
+      raise exception 'no encrypted column is registered as %', column_label using errcode = 'MK005';
+    end if;
+    -- A new statement: it sees every plaintext row of the transactions that the update waited for.
+    select coalesce(sum(r.row_count), 0) into remaining
+      from keyring.reference_counts() r where r.label = column_label and r.encryption_key_id is null;
+    if remaining > 0 then
+      raise exception '% plaintext rows are left in %', remaining, column_label using errcode = 'MK006';
+    end if;
+  end
+  $function$;
+alter function keyring.finish_adoption(text) owner to keyring_owner;
+grant execute on function keyring.finish_adoption(text) to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring.guard_encryption_key()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    named pg_catalog.record;
+  begin
+    if tg_op = 'DELETE' then
+      if exists (select from public.projects p where p.id = old.project_id) then
+        raise exception 'key versions are destroyed, never deleted' using errcode = 'MK005';
+      end if;
+      return old;
+    end if;
+
+    if (new.id, new.project_id, new.version, new.algorithm, new.fingerprint, new.created_at)
+      is distinct from (old.id, old.project_id, old.version, old.algorithm, old.fingerprint, old.created_at)
+    then
+      raise exception 'the identity of a key version never changes' using errcode = 'MK004';
+    end if;
+    if old.state = 'destroyed' then
+      raise exception 'a destroyed version never changes' using errcode = 'MK005';
+    end if;
+    if old.compromised_at is not null and (new.compromised_at is distinct from old.compromised_at
+      or new.state not in ('compromised', 'destroyed'))
+    then
+      raise exception 'compromised is for good' using errcode = 'MK005';
+    end if;
+    if old.rolled_back_at is not null and new.rolled_back_at is distinct from old.rolled_back_at then
+      raise exception 'rolled back is for good' using errcode = 'MK005';
+    end if;
+    if old.retention_until is not null and (new.retention_until is null or new.retention_until < old.retention_until) then
+      raise exception 'a retention window is never shortened' using errcode = 'MK008';
+    end if;
+    if new.retention_until is distinct from old.retention_until
+      and exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id)
+    then
+      raise exception 'a primary version is not retired' using errcode = 'MK006';
+    end if;
+    if new.state = old.state then
+      return new;
+    end if;
+    -- From here on the state moves: enabled ⇄ disabled, either → compromised, any of them → destroyed.
+
+    if exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id) then
+      raise exception 'the version is primary' using errcode = 'MK006';
+    end if;
+    if new.state <> 'destroyed' then
+      return new;
+    end if;
+
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+      raise exception 'destroy needs read committed: an older snapshot would miss references' using errcode = 'MK005';
+    end if;
+    -- An update's own lock does not conflict with the `key share` of a row in flight that names this version; `for
+    -- update` does, and waits for it. What is read after it, in statements of their own, is then the whole truth.
+    perform from keyring.encryption_keys k where k.id = old.id for update;
+    if exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id) then
+      raise exception 'the version is primary' using errcode = 'MK006';
+    end if;
+    if old.activated_at is not null and old.retention_until is null then
+      raise exception 'the version was not retired by a finished rotation' using errcode = 'MK008';
+    end if;
+    if old.retention_until > pg_catalog.clock_timestamp() then
+      raise exception 'the retention window ends at %', old.retention_until using errcode = 'MK008';
+    end if;
+    for named in select p.code, p.relation, p.column_name from keyring.catalog_problems() p loop
+      raise exception 'rows that name the version could be missed: % (% %)', named.code, named.relation, named.column_name
+        using errcode = 'MK006', hint = 'Mend what keyring.catalog_problems() names.';
+    end loop;
+    for named in select r.label, r.row_count from keyring.reference_counts(old.project_id) r
+      where r.encryption_key_id = old.id
+    loop
+      raise exception '% rows of % name the version', named.row_count, named.label using errcode = 'MK006';
+    end loop;
+    return new;
+  end
+  $function$;
+alter function keyring.guard_encryption_key() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_keyring()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    candidate pg_catalog.record;
+  begin
+    if tg_op = 'UPDATE' and new.project_id is distinct from old.project_id then
+      raise exception 'a keyring stays with its project' using errcode = 'MK004';
+    end if;
+    -- `for share` waits for a destroy of this version that is under way, and makes a later one wait for us.
+    select k.state, k.rolled_back_at, k.retention_until into candidate
+      from keyring.encryption_keys k
+      where k.project_id = new.project_id and k.id = new.primary_key_id
+      for share;
+    if candidate.state is distinct from 'enabled' then
+      raise exception 'only an enabled version can be primary (this one is %)', coalesce(candidate.state, 'unknown')
+        using errcode = 'MK005';
+    end if;
+    if candidate.rolled_back_at is not null then
+      raise exception 'a version that was rolled back is never promoted again' using errcode = 'MK005';
+    end if;
+    if candidate.retention_until is not null then
+      raise exception 'a version whose retention has begun is never promoted again' using errcode = 'MK005';
+    end if;
+    return new;
+  end
+  $function$;
+alter function keyring.guard_keyring() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_rotation_project()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  begin
+    if (new.rotation_id, new.project_id) is distinct from (old.rotation_id, old.project_id) then
+      raise exception 'the identity of a rotation never changes' using errcode = 'MK004';
+    end if;
+    if old.source_key_id is not null and new.source_key_id is distinct from old.source_key_id
+      or old.target_key_id is not null and new.target_key_id is distinct from old.target_key_id
+    then
+      raise exception 'source and target of a rotation never change once set' using errcode = 'MK004';
+    end if;
+    if old.direction = 'back' and new.direction <> 'back' then
+      raise exception 'a rollback is not turned around' using errcode = 'MK005';
+    end if;
+    if new.state <> old.state and not (case old.state
+      when 'requested' then new.state in ('staged', 'blocked', 'canceled', 'failed')
+      when 'staged' then new.state in ('sweeping', 'blocked', 'canceled', 'failed')
+      when 'sweeping' then new.state in ('verifying', 'blocked', 'rolling_back', 'canceled')
+      when 'verifying' then new.state in ('completed', 'sweeping', 'blocked', 'rolling_back', 'rolled_back', 'canceled')
+      when 'blocked' then new.state in ('staged', 'sweeping', 'rolling_back', 'canceled')
+      when 'rolling_back' then new.state in ('rolled_back', 'blocked', 'canceled')
+      else false
+    end) then
+      raise exception 'a rotation does not go from % to %', old.state, new.state using errcode = 'MK005';
+    end if;
+    return new;
+  end
+  $function$;
+alter function keyring.guard_rotation_project() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.note_keyring_end()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  begin
+    if exists (select from public.projects p where p.id = old.project_id) then
+      raise exception 'a keyring lives as long as its project' using errcode = 'MK005';
+    end if;
+    update keyring.rotation_projects
+      set state = 'canceled', finished_at = pg_catalog.now(), error_code = 'project_deleted'
+      where project_id = old.project_id and state not in ('completed', 'rolled_back', 'canceled', 'failed');
+    insert into keyring.audit_log (actor, action, outcome, project_id, subject)
+      values ('database:' || session_user, 'project.deleted', 'succeeded', old.project_id, 'project:' || old.project_id);
+    return old;
+  end
+  $function$;
+alter function keyring.note_keyring_end() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.note_promotion()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  begin
+    update keyring.encryption_keys
+      set activated_at = coalesce(activated_at, pg_catalog.now()), deactivated_at = null
+      where id = new.primary_key_id;
+    if tg_op = 'UPDATE' and old.primary_key_id <> new.primary_key_id then
+      update keyring.encryption_keys set deactivated_at = pg_catalog.now() where id = old.primary_key_id;
+    end if;
+    return null;
+  end
+  $function$;
+alter function keyring.note_promotion() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.project_lock(project uuid)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$ select pg_catalog.uuid_hash_extended(project, 5577006791947779410) $function$;
+alter function keyring.project_lock(uuid) owner to keyring_owner;
+grant execute on function keyring.project_lock(uuid) to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring.reference_counts(of_project uuid DEFAULT NULL::uuid)
+ RETURNS TABLE(project_id uuid, encryption_key_id uuid, label text, row_count bigint)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    entry pg_catalog.record;
+  begin
+    for entry in select * from keyring.encrypted_columns c order by c.label loop
+      return query execute pg_catalog.format(
+        'select t.%1$I, t.%2$I, $2, count(*) from %3$s t where ($1 is null or t.%1$I = $1) group by 1, 2',
+        entry.project_column, entry.key_id_column, entry.table_id)
+        using of_project, entry.label;
+    end loop;
+  end
+  $function$;
+alter function keyring.reference_counts(uuid) owner to keyring_owner;
+comment on function keyring.reference_counts(uuid) is 'Rows per project, key version and registered column; a null key id counts rows not encrypted yet';
+grant execute on function keyring.reference_counts(uuid) to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring.refuse_audit_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  begin
+    raise exception 'the audit log is append-only' using errcode = 'MK007';
+  end
+  $function$;
+alter function keyring.refuse_audit_change() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.refuse_truncate()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  begin
+    raise exception 'keys are never truncated away' using errcode = 'MK005';
+  end
+  $function$;
+alter function keyring.refuse_truncate() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.register_encrypted_column(column_label text, in_table regclass, ciphertext_column name, key_id_column name, row_id_column name DEFAULT 'id'::name, project_column name DEFAULT 'project_id'::name)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  declare
+    suffix text := pg_catalog.replace(column_label, '.', '__');
+    fence text := 'fence_' || suffix;
+  begin
+    insert into keyring.encrypted_columns
+      (label, table_id, row_id_column, project_column, ciphertext_column, key_id_column)
+      values (column_label, in_table, row_id_column, project_column, ciphertext_column, key_id_column)
+      on conflict (label) do update set
+        table_id = excluded.table_id, row_id_column = excluded.row_id_column,
+        project_column = excluded.project_column, ciphertext_column = excluded.ciphertext_column,
+        key_id_column = excluded.key_id_column;
+
+    execute pg_catalog.format($fence$
+      create or replace function keyring.%1$I() returns trigger
+        language plpgsql security definer set search_path = ''
+        as $trigger$
+        declare
+          primary_id pg_catalog.uuid;
+        begin
+          if tg_op = 'UPDATE' then
+            if new.%2$I is distinct from old.%2$I or new.%3$I is distinct from old.%3$I then
+              raise exception 'row id and project of an encrypted row never change' using errcode = 'MK004';
+            end if;
+            if new.%5$I is null and old.%5$I is not null then
+              raise exception 'plaintext is refused in %6$s' using errcode = 'MK002';
+            end if;
+          end if;
+          if new.%5$I is null then
+            perform keyring.admit_plaintext(%6$L);
+            return new;
+          end if;
+          if keyring.envelope_key_id(new.%4$I) is distinct from new.%5$I then
+            raise exception 'the envelope does not name the key of its row in %6$s' using errcode = 'MK003';
+          end if;
+          perform pg_catalog.pg_advisory_xact_lock_shared(keyring.project_lock(new.%3$I));
+          select k.primary_key_id into primary_id
+            from keyring.keyrings k where k.project_id = new.%3$I for share;
+          if primary_id is distinct from new.%5$I then
+            raise exception 'stale key version in %6$s' using errcode = 'MK001',
+              hint = 'Read the primary version again and encrypt with it.';
+          end if;
+          return new;
+        end
+        $trigger$
+      $fence$, fence, row_id_column, project_column, ciphertext_column, key_id_column, column_label);
+    execute pg_catalog.format('revoke execute on function keyring.%I() from public', fence);
+    execute pg_catalog.format('alter function keyring.%I() owner to keyring_owner', fence);
+
+    execute pg_catalog.format('drop trigger if exists %I on %s', 'zz_keyring_fence_insert_' || suffix, in_table);
+    execute pg_catalog.format('drop trigger if exists %I on %s', 'zz_keyring_fence_update_' || suffix, in_table);
+    execute pg_catalog.format(
+      'create trigger %I before insert on %s for each row execute function keyring.%I()',
+      'zz_keyring_fence_insert_' || suffix, in_table, fence);
+    execute pg_catalog.format(
+      'create trigger %1$I before update on %2$s for each row when (
+         old.%3$I is distinct from new.%3$I or old.%4$I is distinct from new.%4$I
+         or old.%5$I is distinct from new.%5$I or old.%6$I is distinct from new.%6$I)
+       execute function keyring.%7$I()',
+      'zz_keyring_fence_update_' || suffix, in_table, ciphertext_column, key_id_column, row_id_column, project_column,
+      fence);
+
+    -- Keys go only when their project does (guard_encryption_key): what names them goes with them, however many tables
+    -- below the project it is. A plain reference would refuse the delete before a table of the second level was reached.
+    if not exists (select from pg_catalog.pg_constraint c
+      join pg_catalog.pg_attribute k on k.attrelid = c.conrelid and k.attname = key_id_column
+      join pg_catalog.pg_attribute p on p.attrelid = c.conrelid and p.attname = project_column
+      where c.conrelid = in_table and c.contype = 'f' and c.confrelid = 'keyring.encryption_keys'::regclass
+        and k.attnum = any (c.conkey) and p.attnum = any (c.conkey))
+    then
+      execute pg_catalog.format(
+        'alter table %s add foreign key (%I, %I) references keyring.encryption_keys (project_id, id) on delete cascade',
+        in_table, project_column, key_id_column);
+    end if;
+
+    -- The service reads and writes the row; the definers that count references read two columns of it.
+    execute pg_catalog.format('grant select, insert, update, delete on %s to keyring_service', in_table);
+    execute pg_catalog.format('grant select (%I, %I) on %s to keyring_owner', project_column, key_id_column, in_table);
+    execute pg_catalog.format('alter table %s enable row level security', in_table);
+    execute pg_catalog.format('drop policy if exists keyring_service on %s', in_table);
+    execute pg_catalog.format(
+      'create policy keyring_service on %s to keyring_service using (true) with check (true)', in_table);
+    execute pg_catalog.format('drop policy if exists keyring_owner on %s', in_table);
+    execute pg_catalog.format('create policy keyring_owner on %s for select to keyring_owner using (true)', in_table);
+  end
+  $function$;
+alter function keyring.register_encrypted_column(text,regclass,name,name,name,name) owner to keyring_owner;
+comment on function keyring.register_encrypted_column(text,regclass,name,name,name,name) is 'Registers an encrypted column and puts the fence, the foreign key, grants and policies on its table';
+
+CREATE OR REPLACE FUNCTION keyring.schema_version()
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$ select '20261123001000' $function$;
+alter function keyring.schema_version() owner to keyring_owner;
+grant execute on function keyring.schema_version() to keyring_service;
+
+CREATE OR REPLACE FUNCTION public.update_updated_at_column()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+      begin
+        new.updated_at = pg_catalog.now();
+        return new;
+      end
+      $function$;
+alter function public.update_updated_at_column() owner to schema_migrator;
+grant execute on function public.update_updated_at_column() to public;
