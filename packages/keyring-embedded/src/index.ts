@@ -1,1 +1,1 @@
-export {};
+export { openCluster, type Cluster, type OpenClusterOptions } from './cluster.ts';

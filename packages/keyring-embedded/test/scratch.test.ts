@@ -1,0 +1,54 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { query } from '../../../test/support/database.ts';
+import { startScratchCluster } from '../src/scratch.ts';
+import { isUp, openFolder, startHolder } from './support/holders.ts';
+
+const debian15 = '/usr/lib/postgresql/15/bin';
+
+test('a scratch cluster keeps what was committed over an immediate stop, and its port', async () => {
+  const scratch = await startScratchCluster();
+  try {
+    const { port } = scratch;
+    await query(scratch.adminUrl(), 'create table kept as select 7 as n');
+    await scratch.restart('immediate');
+    expect(scratch.port).toBe(port);
+    expect(await query(scratch.adminUrl(), 'select n from kept')).toEqual([{ n: 7 }]);
+    expect(await readFile(scratch.logFile, 'utf8')).toContain('automatic recovery in progress');
+  } finally {
+    await scratch.stop();
+  }
+  expect(existsSync(scratch.dataDirectory)).toBe(false);
+  await scratch.stop();
+});
+
+test('a scratch cluster whose process was killed is cleared away by the next', async () => {
+  const baseDirectory = await openFolder();
+  const script = join(import.meta.dirname, 'support/abandon.ts');
+  const abandoned = startHolder(baseDirectory, { script });
+  const [line] = (await abandoned.child.stdout.toArray()) as Buffer[];
+  await abandoned.exit;
+  const dataDirectory = String(line).trim();
+  expect(await isUp(dataDirectory)).toBe(true);
+  const next = await startScratchCluster({ baseDirectory });
+  expect(await isUp(dataDirectory)).toBe(false);
+  expect(existsSync(dataDirectory)).toBe(false);
+  await next.stop();
+});
+
+test.skipIf(!existsSync(debian15))(`PostgreSQL 15 does as well (skipped without ${debian15})`, async () => {
+  const scratch = await startScratchCluster({ binDirectory: debian15, settings: { max_connections: '20' } });
+  try {
+    expect(scratch.version).toMatch(/^15\./);
+    const rows = await query(
+      scratch.adminUrl(),
+      `select current_setting('max_connections') as most, datcollate as locale
+      from pg_database where datname = 'postgres'`,
+    );
+    expect(rows).toEqual([{ most: '20', locale: 'C.UTF-8' }]);
+  } finally {
+    await scratch.stop();
+  }
+});

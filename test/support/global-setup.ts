@@ -1,0 +1,73 @@
+import { randomBytes } from 'node:crypto';
+import { migrate } from '@meshhook/keyring';
+import { startScratchCluster } from '@meshhook/keyring-embedded/scratch';
+import pg from 'pg';
+import type { TestProject } from 'vitest/node';
+
+/** How a test reaches the cluster of the run. */
+export interface TestCluster {
+  /** Superuser, database `postgres`. */
+  readonly adminUrl: string;
+  /** `keyring_migrator`: owns every test database; may create roles, is no superuser. */
+  readonly owner: { readonly user: string; readonly password: string };
+  /** `keyring_app`: a login with the rights of the service, and no others. */
+  readonly service: { readonly user: string; readonly password: string };
+  readonly template: string;
+  /** Such as `18.4`. */
+  readonly version: string;
+  readonly binDirectory: string;
+  readonly logFile: string;
+}
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    cluster: TestCluster;
+  }
+}
+
+const TEMPLATE = 'keyring_template';
+
+/** One cluster per run, with a migrated database that every test database is copied from. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const binDirectory = process.env['MESHHOOK_TEST_PG_BIN'];
+  const scratch = await startScratchCluster({
+    ...(binDirectory === undefined ? {} : { binDirectory }),
+    settings: { max_connections: '300' },
+  });
+  try {
+    const owner = { user: 'keyring_migrator', password: randomBytes(12).toString('hex') };
+    const service = { user: 'keyring_app', password: randomBytes(12).toString('hex') };
+    const adminUrl = scratch.adminUrl();
+    await execute(adminUrl, [
+      `create role ${owner.user} login createrole nosuperuser nobypassrls password '${owner.password}'`,
+      `create role ${service.user} login nosuperuser nobypassrls password '${service.password}'`,
+      `create database ${TEMPLATE} owner ${owner.user}`,
+    ]);
+    await migrate({ connectionString: urlOf(adminUrl, TEMPLATE, owner) });
+    await execute(adminUrl, [`grant keyring_service to ${service.user}`]);
+    const { version, binDirectory: bin, logFile } = scratch;
+    project.provide('cluster', { adminUrl, owner, service, template: TEMPLATE, version, binDirectory: bin, logFile });
+  } catch (error) {
+    await scratch.stop();
+    throw error;
+  }
+  return () => scratch.stop();
+}
+
+function urlOf(adminUrl: string, database: string, login: { user: string; password: string }): string {
+  const url = new URL(adminUrl);
+  url.username = login.user;
+  url.password = login.password;
+  url.pathname = `/${database}`;
+  return url.href;
+}
+
+async function execute(url: string, statements: readonly string[]): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    for (const statement of statements) await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
