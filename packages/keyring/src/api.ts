@@ -277,6 +277,8 @@ export interface Rotations {
    */
   rollback(rotationId: string): Promise<Rotation>;
   get(rotationId: string): Promise<RotationDetail | undefined>;
+  /** The signed receipts of the projects that a rotation finalized, up to 1,000. */
+  receipts(rotationId: string): Promise<Receipt[]>;
   /** Newest first; `limit` default 50, at most 500; before the rotation `before`. */
   list(options?: { readonly limit?: number; readonly before?: string }): Promise<Rotation[]>;
 }
@@ -285,6 +287,25 @@ export interface RotationPreview {
   readonly projects: number;
   readonly rows: number;
   readonly unreadable: readonly QuarantinedRow[];
+}
+
+/** A signed receipt, self-contained: `verifyReceipt` needs nothing else. */
+export interface Receipt {
+  /** The signed text: JSON, exactly these characters in UTF-8. */
+  readonly payload: string;
+  /** Ed25519 (RFC 8032), base64. */
+  readonly signature: string;
+  /** 32 bytes, base64: the key that signed. Compare it with one kept from before. */
+  readonly publicKey: string;
+  readonly keyId: string;
+}
+
+export interface VerifiedReceipt {
+  /** What was signed. */
+  readonly content: Readonly<Record<string, unknown>>;
+  readonly keyId: string;
+  /** Was it compared with a public key of the caller's? Without, only its integrity is shown, not its origin. */
+  readonly trusted: boolean;
 }
 
 // ── audit ───────────────────────────────────────────────────────────────────────────────────────────────────────────

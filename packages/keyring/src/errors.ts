@@ -36,6 +36,7 @@ export const errorCodes = [
   'unsupported_envelope',
   'key_destroyed',
   'key_disabled',
+  'receipt_invalid',
   // The root key.
   'root_key_missing',
   'root_key_unreadable',

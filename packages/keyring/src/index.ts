@@ -16,4 +16,5 @@ export type { Connection, Database, Queryable, Result, Statement } from './db/po
 export { inspectEnvelope, type EnvelopeFacts } from './envelope/inspect.ts';
 export { createRootKeyFile } from './providers/file.ts';
 export type { RootKeyProvider, RootKeyStatus, WrapResult } from './providers/provider.ts';
+export { verifyReceipt } from './rotation/receipt.ts';
 export { openRootKey } from './providers/registry.ts';

@@ -7,6 +7,7 @@ import { examine } from './doctor/doctor.ts';
 import { resolveOptions, type KeyringOptions } from './keyring-options.ts';
 import { DataKeys } from './keyring/data-keys.ts';
 import { keys } from './keyring/keys.ts';
+import { openSigner, type Signer } from './keyring/signing-keys.ts';
 import { openWrappingKeys } from './keyring/wrapping-keys.ts';
 import { projects } from './projects/projects.ts';
 import { openRootKey } from './providers/registry.ts';
@@ -33,6 +34,12 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
     const audit = auditTrail(database, resolved.actor);
     const wrappingKeys = await openWrappingKeys(database, provider, audit);
     const dataKeys = new DataKeys(database, wrappingKeys, audit, resolved);
+    let signer: Promise<Signer> | undefined;
+    const openSignerOnce = (): Promise<Signer> =>
+      (signer ??= openSigner(database, wrappingKeys, audit).catch((error: unknown) => {
+        signer = undefined;
+        throw error;
+      }));
     const runner = `${resolved.runner}:${randomBytes(4).toString('hex')}`;
     return {
       projects: projects(database, audit),
@@ -41,7 +48,7 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
         adopt: (adopt = {}) => adoptSecrets(database, dataKeys, audit, adopt),
       },
       keys: keys(database, dataKeys, audit),
-      rotations: rotations({ ...resolved, database, dataKeys, audit, runner }),
+      rotations: rotations({ ...resolved, database, dataKeys, audit, runner, signer: openSignerOnce }),
       audit,
       doctor: ({ onProgress } = {}) => examine(database, dataKeys, { ...resolved, onProgress }),
       ready: () => requireSchema(database),

@@ -92,7 +92,27 @@ export function wrappingKeyAad({ version, wrappingKeyId }: WrappingKeyPlace): Ui
   return associatedData('wrapping-key', versionBytes(version), uuidToBytes(wrappingKeyId));
 }
 
-function associatedData(purpose: 'secret' | 'data-key' | 'wrapping-key', ...fields: Uint8Array[]): Buffer {
+/** Where the private half of a signing key belongs. Ids are canonical uuids. */
+export interface SigningKeyPlace {
+  /** The signing key's version, from 1. */
+  readonly version: number;
+  readonly signingKeyId: string;
+  /** The wrapping key it is wrapped under. */
+  readonly wrappingKeyId: string;
+}
+
+/**
+ * The associated data of the private half of a signing key, wrapped by a wrapping key.
+ * @throws TypeError when an id is not a canonical uuid or the version not a whole number from 1 to 2^32 - 1.
+ */
+export function signingKeyAad({ version, signingKeyId, wrappingKeyId }: SigningKeyPlace): Uint8Array {
+  return associatedData('signing-key', versionBytes(version), uuidToBytes(signingKeyId), uuidToBytes(wrappingKeyId));
+}
+
+function associatedData(
+  purpose: 'secret' | 'data-key' | 'wrapping-key' | 'signing-key',
+  ...fields: Uint8Array[]
+): Buffer {
   return Buffer.concat([CONTEXT, Buffer.from(purpose), ...fields].map(field));
 }
 

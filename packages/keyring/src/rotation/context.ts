@@ -1,12 +1,15 @@
 import type { AuditTrail } from '../audit/audit.ts';
 import type { Database } from '../db/port.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
+import type { Signer } from '../keyring/signing-keys.ts';
 
 /** What every part of the rotation engine works with. */
 export interface RotationContext {
   readonly database: Database;
   readonly dataKeys: DataKeys;
   readonly audit: AuditTrail;
+  /** Opened at its first use, and then the same. */
+  readonly signer: () => Promise<Signer>;
   readonly sweepBatchSize: number;
   readonly rotationConcurrency: number;
   readonly lockPatienceMs: number;

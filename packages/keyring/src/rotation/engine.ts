@@ -13,6 +13,7 @@ import {
 } from './project-store.ts';
 import { replaceQuarantine } from './quarantine-store.ts';
 import type { Direction } from './rotation-store.ts';
+import { recordReceipt } from './receipt.ts';
 import { countOthers } from './rows-store.ts';
 import type { Unreadable } from './rows.ts';
 import { sweepProject } from './sweep.ts';
@@ -294,6 +295,7 @@ async function finalize(
   to: 'completed' | 'rolled_back',
 ): Promise<Advance | 'again'> {
   const { projectId, rotationId } = progress;
+  const signer = await context.signer();
   await transaction(context.database, async (tx) => {
     if (!(await moveProject(tx, progress, { to }))) throw new Overtaken();
     await requireSoundCatalog(tx);
@@ -307,6 +309,7 @@ async function finalize(
       subject: `rotation:${rotationId}`,
       details: { key: keyId, retired },
     });
+    await recordReceipt(tx, progress, keyId, to, signer);
   });
   return 'rest';
 }

@@ -15,6 +15,7 @@ import {
   selectUnfinished,
 } from './project-store.ts';
 import { selectQuarantine } from './quarantine-store.ts';
+import { selectReceipts } from './receipt-store.ts';
 import {
   insertRotation,
   lockRotation,
@@ -113,6 +114,11 @@ export function rotations(context: RotationContext): Rotations {
         projectDetails: await selectProjectDetails(database, rotationId),
         quarantine: await selectQuarantine(database, rotationId),
       };
+    },
+
+    async receipts(rotationId) {
+      await known(rotationId);
+      return selectReceipts(database, rotationId);
     },
 
     async list({ limit = 50, before } = {}) {

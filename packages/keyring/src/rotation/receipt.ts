@@ -1,0 +1,76 @@
+import { verify, type KeyObject } from 'node:crypto';
+import type { Receipt, VerifiedReceipt } from '../api.ts';
+import type { Queryable } from '../db/port.ts';
+import { KeyringError } from '../errors.ts';
+import { ed25519PublicKey, type Signer } from '../keyring/signing-keys.ts';
+import { equalBytes } from '../secret-bytes.ts';
+import type { ProjectProgress } from './project-store.ts';
+import { insertReceipt, selectReceiptFacts } from './receipt-store.ts';
+
+const TYPE = 'meshhook-keyring/rotation-receipt/v1';
+
+/**
+ * Writes and signs what a project's rotation proved, in the transaction that finalizes it: so there is a receipt if and only
+ * if the project is finalized. `docs/spec/receipt.md`.
+ */
+export async function recordReceipt(
+  tx: Queryable,
+  progress: ProjectProgress,
+  keyId: string,
+  outcome: 'completed' | 'rolled_back',
+  signer: Signer,
+): Promise<void> {
+  const facts = await selectReceiptFacts(tx, progress.rotationId, progress.projectId, keyId);
+  const payload = JSON.stringify({ type: TYPE, outcome, ...facts });
+  const signature = signer.sign(Buffer.from(payload, 'utf8'));
+  await insertReceipt(tx, {
+    rotationId: progress.rotationId,
+    projectId: progress.projectId,
+    payload,
+    signature,
+    signingKeyId: signer.keyId,
+  });
+}
+
+/**
+ * Checks a receipt document without a database. With `publicKey` (32 bytes, kept from before) it proves who signed it;
+ * without, only that the document is whole, since it brings its own key.
+ * @throws KeyringError `invalid_argument` when it is no receipt, `receipt_invalid` when the signature does not hold.
+ */
+export function verifyReceipt(document: unknown, publicKey?: Uint8Array): VerifiedReceipt {
+  const receipt = receiptDocument(document);
+  const own = Buffer.from(receipt.publicKey, 'base64');
+  if (publicKey !== undefined && !equalBytes(own, publicKey)) throw invalid('It was signed with another key.');
+  const payload = Buffer.from(receipt.payload, 'utf8');
+  let key: KeyObject;
+  try {
+    key = ed25519PublicKey(own);
+  } catch {
+    throw invalid('Its public key is none.');
+  }
+  if (!verify(null, payload, key, Buffer.from(receipt.signature, 'base64'))) {
+    throw invalid('The signature does not belong to it: it was changed.');
+  }
+  const content = JSON.parse(receipt.payload) as Record<string, unknown>;
+  if (content['type'] !== TYPE) throw invalid('It is of a type that this program does not know.');
+  return { content, keyId: receipt.keyId, trusted: publicKey !== undefined };
+}
+
+function receiptDocument(document: unknown): Receipt {
+  const fields = ['payload', 'signature', 'publicKey', 'keyId'] as const;
+  const candidate = document as Partial<Record<string, unknown>> | null;
+  if (
+    typeof candidate !== 'object' ||
+    candidate === null ||
+    fields.some((name) => typeof candidate[name] !== 'string')
+  ) {
+    throw new KeyringError('invalid_argument', 'This is not a receipt.', {
+      remedy: 'A receipt is the JSON that `mh-keys receipt show` prints.',
+    });
+  }
+  return candidate as unknown as Receipt;
+}
+
+function invalid(why: string): KeyringError {
+  return new KeyringError('receipt_invalid', `The receipt is not valid. ${why}`);
+}
