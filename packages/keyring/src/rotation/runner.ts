@@ -98,8 +98,6 @@ async function beat(
 ): Promise<void> {
   const wanted: RotationState = direction === 'back' ? 'rolling_back' : 'running';
   while (!halt.signal.aborted) {
-    await pause(BEAT_MS, halt.signal);
-    if (halt.signal.aborted) return;
     try {
       const state = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
       if (state !== wanted) halt.abort();
@@ -108,6 +106,7 @@ async function beat(
     } catch {
       // The work itself fails on the same database and tells it better.
     }
+    await pause(BEAT_MS, halt.signal);
   }
 }
 

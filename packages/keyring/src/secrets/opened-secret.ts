@@ -32,7 +32,8 @@ export class Opened implements OpenedSecret {
   }
 
   toJSON(): object {
-    return { ...this, value: '<redacted>' };
+    const { id, name, keyId, stale, writtenAt } = this;
+    return { id, name, keyId, stale, writtenAt, value: '<redacted>' };
   }
 
   [inspect.custom](): string {
