@@ -1,11 +1,11 @@
 import { defineConfig } from 'vitest/config';
 
 // The sources of the workspace's packages, not what was built of them: see "exports" in their package.json.
-const conditions = ['source', 'module', 'node', 'development|production'];
+const resolve = { conditions: ['source', 'node', 'development|production'] };
 
 export default defineConfig({
-  resolve: { conditions },
-  ssr: { resolve: { conditions, externalConditions: ['source', 'node'] } },
+  // Two places where modules run: tests in `ssr`, the global setup in an environment of Vitest's own.
+  environments: { ssr: { resolve }, __vitest__: { resolve } },
   test: {
     include: ['packages/*/test/**/*.test.ts', 'apps/*/test/**/*.test.ts', 'test/**/*.test.ts'],
     globalSetup: 'test/support/global-setup.ts',
