@@ -1,1 +1,2 @@
 export { openCluster, type Cluster, type OpenClusterOptions } from './cluster.ts';
+export { openHost, type Host, type OpenHostOptions } from './host.ts';
