@@ -241,6 +241,27 @@ create policy keyring_roles on keyring.quarantine for all to keyring_owner, keyr
 comment on table keyring.quarantine is 'Rows that would not open, with a reason and never a value. Gone once they open';
 grant delete, insert, select, update on table keyring.quarantine to keyring_service;
 
+create table keyring.receipts (
+  rotation_id uuid not null,
+  project_id uuid not null,
+  payload text not null,
+  signature bytea not null,
+  signing_key_id uuid not null,
+  created_at timestamp with time zone not null default now(),
+  constraint receipts_pkey PRIMARY KEY (rotation_id, project_id),
+  constraint receipts_rotation_id_fkey FOREIGN KEY (rotation_id) REFERENCES keyring.rotations(id),
+  constraint receipts_signature_check CHECK ((octet_length(signature) = 64)),
+  constraint receipts_signing_key_id_fkey FOREIGN KEY (signing_key_id) REFERENCES keyring.signing_keys(id)
+);
+alter table keyring.receipts owner to keyring_owner;
+alter table keyring.receipts enable row level security;
+alter table keyring.receipts force row level security;
+CREATE TRIGGER receipts_are_kept BEFORE DELETE OR UPDATE ON keyring.receipts FOR EACH ROW EXECUTE FUNCTION keyring.refuse_receipt_change();
+CREATE TRIGGER receipts_are_not_truncated BEFORE TRUNCATE ON keyring.receipts FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_receipt_change();
+create policy keyring_roles on keyring.receipts for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.receipts is 'What a finalized project proved, as signed. No foreign key to projects: a receipt outlives its project';
+grant insert, select on table keyring.receipts to keyring_service;
+
 create table keyring.root_keys (
   id uuid not null default gen_random_uuid(),
   uri text not null,
@@ -338,6 +359,30 @@ CREATE INDEX rotations_by_time ON keyring.rotations USING btree (requested_at DE
 CREATE INDEX rotations_open ON keyring.rotations USING btree (requested_at) WHERE (state = ANY (ARRAY['requested'::text, 'running'::text, 'paused'::text, 'blocked'::text, 'rolling_back'::text]));
 create policy keyring_roles on keyring.rotations for all to keyring_owner, keyring_service using (true) with check (true);
 grant insert, select, update on table keyring.rotations to keyring_service;
+
+create table keyring.signing_keys (
+  id uuid not null,
+  version integer not null,
+  algorithm text not null default 'Ed25519'::text,
+  public_key bytea not null,
+  wrapped_key bytea not null,
+  wrapping_key_id uuid not null,
+  created_at timestamp with time zone not null default now(),
+  constraint signing_keys_algorithm_check CHECK ((algorithm = 'Ed25519'::text)),
+  constraint signing_keys_pkey PRIMARY KEY (id),
+  constraint signing_keys_public_key_check CHECK ((octet_length(public_key) = 32)),
+  constraint signing_keys_version_check CHECK ((version > 0)),
+  constraint signing_keys_version_key UNIQUE (version),
+  constraint signing_keys_wrapped_key_check CHECK ((octet_length(wrapped_key) = 78)),
+  constraint signing_keys_wrapping_key_id_fkey FOREIGN KEY (wrapping_key_id) REFERENCES keyring.wrapping_keys(id)
+);
+alter table keyring.signing_keys owner to keyring_owner;
+alter table keyring.signing_keys enable row level security;
+alter table keyring.signing_keys force row level security;
+CREATE TRIGGER signing_keys_are_kept BEFORE DELETE ON keyring.signing_keys FOR EACH ROW EXECUTE FUNCTION keyring.refuse_receipt_change();
+create policy keyring_roles on keyring.signing_keys for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.signing_keys is 'Ed25519 keys that sign receipts; the newest signs, every public half verifies';
+grant insert, select on table keyring.signing_keys to keyring_service;
 
 create table keyring.wrapped_wrapping_keys (
   wrapping_key_id uuid not null,
@@ -662,12 +707,13 @@ AS $function$
 alter function keyring.fence_secrets__value() owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.finish_adoption(column_label text)
- RETURNS void
+ RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO ''
 AS $function$
   declare
+    closed pg_catalog.bool;
     remaining bigint;
   begin
     if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
@@ -676,8 +722,9 @@ AS $function$
     if exists (select from keyring.catalog_problems() p where p.code = 'hidden_rows') then
       raise exception 'row-level security hides rows from the count' using errcode = 'MK006';
     end if;
-    update keyring.encrypted_columns set accepts_plaintext = false where label = column_label;
-    if not found then
+    update keyring.encrypted_columns set accepts_plaintext = false where label = column_label and accepts_plaintext;
+    closed := found;
+    if not closed and not exists (select from keyring.encrypted_columns c where c.label = column_label) then
       raise exception 'no encrypted column is registered as %', column_label using errcode = 'MK005';
     end if;
     -- A new statement: it sees every plaintext row of the transactions that the update waited for.
@@ -686,6 +733,7 @@ AS $function$
     if remaining > 0 then
       raise exception '% plaintext rows are left in %', remaining, column_label using errcode = 'MK006';
     end if;
+    return closed;
   end
   $function$;
 alter function keyring.finish_adoption(text) owner to keyring_owner;
@@ -915,6 +963,17 @@ AS $function$
   $function$;
 alter function keyring.refuse_audit_change() owner to keyring_owner;
 
+CREATE OR REPLACE FUNCTION keyring.refuse_receipt_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  begin
+    raise exception 'receipts and signing keys are kept as they are' using errcode = 'MK007';
+  end
+  $function$;
+alter function keyring.refuse_receipt_change() owner to keyring_owner;
+
 CREATE OR REPLACE FUNCTION keyring.refuse_truncate()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1024,7 +1083,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261123001000' $function$;
+AS $function$ select '20261123001100' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

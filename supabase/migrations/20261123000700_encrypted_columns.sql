@@ -280,11 +280,13 @@ create function keyring.register_encrypted_column(
 comment on function keyring.register_encrypted_column(text, regclass, name, name, name, name) is
   'Registers an encrypted column and puts the fence, the foreign key, grants and policies on its table';
 
--- Ends adoption: from its commit on, plaintext cannot be stored in the column. Refused while plaintext rows are left.
-create function keyring.finish_adoption(column_label text) returns void
+-- Ends adoption: from its commit on, plaintext cannot be stored in the column. Refused while plaintext rows are left. False
+-- when it was ended before.
+create function keyring.finish_adoption(column_label text) returns boolean
   language plpgsql security definer set search_path = ''
   as $$
   declare
+    closed pg_catalog.bool;
     remaining bigint;
   begin
     if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
@@ -293,8 +295,9 @@ create function keyring.finish_adoption(column_label text) returns void
     if exists (select from keyring.catalog_problems() p where p.code = 'hidden_rows') then
       raise exception 'row-level security hides rows from the count' using errcode = 'MK006';
     end if;
-    update keyring.encrypted_columns set accepts_plaintext = false where label = column_label;
-    if not found then
+    update keyring.encrypted_columns set accepts_plaintext = false where label = column_label and accepts_plaintext;
+    closed := found;
+    if not closed and not exists (select from keyring.encrypted_columns c where c.label = column_label) then
       raise exception 'no encrypted column is registered as %', column_label using errcode = 'MK005';
     end if;
     -- A new statement: it sees every plaintext row of the transactions that the update waited for.
@@ -303,6 +306,7 @@ create function keyring.finish_adoption(column_label text) returns void
     if remaining > 0 then
       raise exception '% plaintext rows are left in %', remaining, column_label using errcode = 'MK006';
     end if;
+    return closed;
   end
   $$;
 grant execute on function keyring.finish_adoption(text) to keyring_service;

@@ -67,7 +67,14 @@ export async function storeAdopted(
   return rowCount;
 }
 
-/** @throws KeyringError with SQLSTATE MK006 while plaintext rows are left. */
-export async function finishAdoption(tx: Queryable, label: string): Promise<void> {
-  await tx.query({ text: 'select keyring.finish_adoption($1)', values: [label] });
+/**
+ * False when it was finished before.
+ * @throws KeyringError with SQLSTATE MK006 while plaintext rows are left.
+ */
+export async function finishAdoption(tx: Queryable, label: string): Promise<boolean> {
+  const { rows } = await tx.query<{ closed: boolean }>({
+    text: 'select keyring.finish_adoption($1) as closed',
+    values: [label],
+  });
+  return rows[0]?.closed === true;
 }

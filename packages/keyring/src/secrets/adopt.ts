@@ -132,7 +132,7 @@ async function adoptBatch(
 async function finish(database: Database, audit: AuditTrail): Promise<void> {
   try {
     await transaction(database, async (tx) => {
-      await finishAdoption(tx, SECRETS_LABEL);
+      if (!(await finishAdoption(tx, SECRETS_LABEL))) return;
       await audit.record(tx, { action: 'secret.adoption_finished', subject: `column:${SECRETS_LABEL}` });
     });
   } catch (error) {
