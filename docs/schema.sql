@@ -707,13 +707,12 @@ AS $function$
 alter function keyring.fence_secrets__value() owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.finish_adoption(column_label text)
- RETURNS boolean
+ RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO ''
 AS $function$
   declare
-    closed pg_catalog.bool;
     remaining bigint;
   begin
     if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
@@ -722,9 +721,8 @@ AS $function$
     if exists (select from keyring.catalog_problems() p where p.code = 'hidden_rows') then
       raise exception 'row-level security hides rows from the count' using errcode = 'MK006';
     end if;
-    update keyring.encrypted_columns set accepts_plaintext = false where label = column_label and accepts_plaintext;
-    closed := found;
-    if not closed and not exists (select from keyring.encrypted_columns c where c.label = column_label) then
+    update keyring.encrypted_columns set accepts_plaintext = false where label = column_label;
+    if not found then
       raise exception 'no encrypted column is registered as %', column_label using errcode = 'MK005';
     end if;
     -- A new statement: it sees every plaintext row of the transactions that the update waited for.
@@ -733,7 +731,6 @@ AS $function$
     if remaining > 0 then
       raise exception '% plaintext rows are left in %', remaining, column_label using errcode = 'MK006';
     end if;
-    return closed;
   end
   $function$;
 alter function keyring.finish_adoption(text) owner to keyring_owner;

@@ -81,11 +81,13 @@ create function keyring.note_promotion() returns trigger
   language plpgsql security definer set search_path = ''
   as $$
   begin
+    -- The clock, not `now()`: a promote may have begun long before it got its turn, and values were written under the old
+    -- version meanwhile. The exposure report compares with these times.
     update keyring.encryption_keys
-      set activated_at = coalesce(activated_at, pg_catalog.now()), deactivated_at = null
+      set activated_at = coalesce(activated_at, pg_catalog.clock_timestamp()), deactivated_at = null
       where id = new.primary_key_id;
     if tg_op = 'UPDATE' and old.primary_key_id <> new.primary_key_id then
-      update keyring.encryption_keys set deactivated_at = pg_catalog.now() where id = old.primary_key_id;
+      update keyring.encryption_keys set deactivated_at = pg_catalog.clock_timestamp() where id = old.primary_key_id;
     end if;
     return null;
   end

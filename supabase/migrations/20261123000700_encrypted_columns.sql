@@ -268,7 +268,8 @@ create function keyring.register_encrypted_column(
 
     -- The service reads and writes the row; the definers that count references read two columns of it.
     execute pg_catalog.format('grant select, insert, update, delete on %s to keyring_service', in_table);
-    execute pg_catalog.format('grant select (%I, %I) on %s to keyring_owner', project_column, key_id_column, in_table);
+    execute pg_catalog.format('grant select (%I, %I, %I) on %s to keyring_owner',
+      row_id_column, project_column, key_id_column, in_table);
     execute pg_catalog.format('alter table %s enable row level security', in_table);
     execute pg_catalog.format('drop policy if exists keyring_service on %s', in_table);
     execute pg_catalog.format(

@@ -145,6 +145,19 @@ export interface KeyVersion {
   readonly nextDueAt: Date | undefined;
 }
 
+/** A value that was under a version, by the name it had. */
+export interface ExposedSecret {
+  /** The registry's label of the column, as `secrets.value`. */
+  readonly label: string;
+  readonly rowId: string;
+  /** Undefined for rows that only their table knows: adopted ones, other tables. */
+  readonly name: string | undefined;
+  /** When the value was set. Undefined: not known, hence counted in. */
+  readonly writtenAt: Date | undefined;
+  /** When it was overwritten or deleted. Undefined: it is the present value, or not known. */
+  readonly replacedAt: Date | undefined;
+}
+
 export interface Keys {
   /** By project name and version; `limit` projects (default 1,000, at most 10,000). */
   list(options?: { readonly projectId?: string; readonly limit?: number }): Promise<KeyVersion[]>;
@@ -155,6 +168,21 @@ export interface Keys {
    * @throws KeyringError `unknown_key`, `key_is_primary`, `key_in_use`, `retention_not_over`, `unregistered_column`.
    */
   destroy(keyId: string, options: { readonly reason: string }): Promise<KeyVersion>;
+  /**
+   * The exposure report: every value that was ever under this version, overwritten and deleted ones from the trail. Rather
+   * one too many than one too few; up to 100,000.
+   * @throws KeyringError `unknown_key`.
+   */
+  exposure(keyId: string): Promise<ExposedSecret[]>;
+}
+
+/** What a compromise did. Rotation cannot un-leak a value: those of the exposure report must be changed at their source. */
+export interface Compromise {
+  readonly key: KeyVersion;
+  /** The emergency rotation, to be `run` now. Undefined when the version neither encrypts nor holds a row any more. */
+  readonly rotation: Rotation | undefined;
+  /** Rotations that were overtaken. */
+  readonly overtaken: readonly string[];
 }
 
 // ── rotations ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -177,7 +205,7 @@ export type RotationProjectState =
 export interface Rotation {
   readonly id: string;
   readonly scope: 'projects' | 'all';
-  readonly trigger: 'manual' | 'api';
+  readonly trigger: 'manual' | 'api' | 'usage' | 'compromise';
   readonly state: RotationState;
   readonly requestedBy: string;
   readonly reason: string | undefined;
@@ -277,6 +305,13 @@ export interface Rotations {
    */
   rollback(rotationId: string): Promise<Rotation>;
   get(rotationId: string): Promise<RotationDetail | undefined>;
+  /**
+   * Marks a version compromised and, in the same transaction, makes a new one primary: writes never stop, and none is
+   * under the compromised one from then on. Overtakes an open rotation of the project. The compromised version opens its own
+   * rows until they are moved; it never encrypts again, and there is no rollback to it. Then `run` the rotation.
+   * @throws KeyringError `unknown_key`, `key_destroyed`, `contended` when a transaction of the project holds its keyring.
+   */
+  compromise(keyId: string, options: { readonly reason: string }): Promise<Compromise>;
   /** The signed receipts of the projects that a rotation finalized, up to 1,000. */
   receipts(rotationId: string): Promise<Receipt[]>;
   /** Newest first; `limit` default 50, at most 500; before the rotation `before`. */

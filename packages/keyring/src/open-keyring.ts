@@ -40,6 +40,7 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
         signer = undefined;
         throw error;
       }));
+    const keyVersions = keys(database, dataKeys, audit);
     const runner = `${resolved.runner}:${randomBytes(4).toString('hex')}`;
     return {
       projects: projects(database, audit),
@@ -47,8 +48,8 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
         ...secrets(database, dataKeys, audit),
         adopt: (adopt = {}) => adoptSecrets(database, dataKeys, audit, adopt),
       },
-      keys: keys(database, dataKeys, audit),
-      rotations: rotations({ ...resolved, database, dataKeys, audit, runner, signer: openSignerOnce }),
+      keys: keyVersions,
+      rotations: rotations({ ...resolved, database, dataKeys, audit, runner, signer: openSignerOnce }, keyVersions.get),
       audit,
       doctor: ({ onProgress } = {}) => examine(database, dataKeys, { ...resolved, onProgress }),
       ready: () => requireSchema(database),

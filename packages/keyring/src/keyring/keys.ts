@@ -3,12 +3,15 @@ import type { AuditTrail } from '../audit/audit.ts';
 import { sqlState, sqlStates } from '../db/failures.ts';
 import { transaction, type Database } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
+import { isUuid } from '../validate.ts';
 import type { DataKeys } from './data-keys.ts';
+import { selectExposure } from './exposure-store.ts';
 import { eraseKey, selectInventory, type InventoryRow } from './store.ts';
 
 /** The inventory of key versions, and the one verb that ends a version's life. */
 export function keys(database: Database, dataKeys: DataKeys, audit: AuditTrail): Keys {
   const get = async (keyId: string): Promise<KeyVersion | undefined> => {
+    if (!isUuid(keyId)) return undefined;
     const [row] = await selectInventory(database, { keyId, limit: 1 });
     return row && keyVersion(row);
   };
@@ -19,9 +22,13 @@ export function keys(database: Database, dataKeys: DataKeys, audit: AuditTrail):
       const rows = await selectInventory(database, { projectId, limit: Math.min(Math.max(limit, 1), 10_000) });
       return rows.map(keyVersion);
     },
+    async exposure(keyId) {
+      if ((await get(keyId)) === undefined) throw unknownKey(keyId);
+      return selectExposure(database, keyId);
+    },
     async destroy(keyId, { reason }) {
       const key = await get(keyId);
-      if (key === undefined) throw new KeyringError('unknown_key', `There is no key version ${keyId}.`);
+      if (key === undefined) throw unknownKey(keyId);
       const entry = { projectId: key.projectId, subject: `key:${keyId}`, reason, details: { version: key.version } };
       try {
         await transaction(database, async (tx) => {
@@ -38,6 +45,10 @@ export function keys(database: Database, dataKeys: DataKeys, audit: AuditTrail):
       return (await get(keyId)) ?? key;
     },
   };
+}
+
+export function unknownKey(keyId: string): KeyringError {
+  return new KeyringError('unknown_key', `There is no key version ${keyId}.`, { remedy: 'Run `mh-keys keys list`.' });
 }
 
 function destroyRefusal(error: unknown, key: KeyVersion): KeyringError | undefined {
@@ -66,7 +77,7 @@ function destroyRefusal(error: unknown, key: KeyVersion): KeyringError | undefin
   });
 }
 
-function keyVersion(row: InventoryRow): KeyVersion {
+export function keyVersion(row: InventoryRow): KeyVersion {
   return {
     id: row.key_id,
     projectId: row.project_id,

@@ -148,6 +148,15 @@ export async function movePrimary(
   return rowCount === 1;
 }
 
+export async function markCompromised(tx: Queryable, keyId: string): Promise<boolean> {
+  const { rowCount } = await tx.query({
+    text: `update keyring.encryption_keys set state = 'compromised', compromised_at = now()
+           where id = $1 and state in ('enabled', 'disabled')`,
+    values: [keyId],
+  });
+  return rowCount === 1;
+}
+
 export async function markRolledBack(tx: Queryable, keyId: string): Promise<void> {
   await tx.query({
     text: 'update keyring.encryption_keys set rolled_back_at = now() where id = $1 and rolled_back_at is null',

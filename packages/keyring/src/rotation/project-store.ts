@@ -176,6 +176,39 @@ export async function reopenBlocked(tx: Queryable, rotationId: string): Promise<
   });
 }
 
+/** Ends whatever open rotation holds a project. */
+export async function overtakeProject(
+  tx: Queryable,
+  projectId: string,
+): Promise<{ rotationId: string; targetKeyId: string | undefined; promoted: boolean }[]> {
+  const { rows } = await tx.query<{ rotation_id: string; target_key_id: string | null; promoted: boolean }>({
+    text: `update keyring.rotation_projects
+           set state = 'canceled', finished_at = now(), error_code = 'overtaken',
+             error_detail = 'A compromise of its key overtook it.'
+           where project_id = $1 and state not in ('completed', 'rolled_back', 'canceled', 'failed')
+           returning rotation_id, target_key_id, promoted_at is not null as promoted`,
+    values: [projectId],
+  });
+  return rows.map((row) => ({
+    rotationId: row.rotation_id,
+    targetKeyId: row.target_key_id ?? undefined,
+    promoted: row.promoted,
+  }));
+}
+
+/** Puts a project into a rotation whose promote happens in the same transaction. */
+export async function insertPromotedProject(
+  tx: Queryable,
+  project: { rotationId: string; projectId: string; sourceKeyId: string; targetKeyId: string },
+): Promise<void> {
+  await tx.query({
+    text: `insert into keyring.rotation_projects
+             (rotation_id, project_id, project_name, state, source_key_id, target_key_id, staged_at, promoted_at)
+           select $1, q.id, q.name, 'sweeping', $3, $4, now(), now() from public.projects q where q.id = $2`,
+    values: [project.rotationId, project.projectId, project.sourceKeyId, project.targetKeyId],
+  });
+}
+
 export async function countProjectStates(
   tx: Queryable,
   rotationId: string,

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import type { QuarantinedRow, Rotation, RotationPreview, RotationRequest, Rotations } from '../api.ts';
+import type { Keys, QuarantinedRow, Rotation, RotationPreview, RotationRequest, Rotations } from '../api.ts';
 import { sqlState, sqlStates } from '../db/failures.ts';
 import { transaction } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import { requireSoundCatalog } from '../keyring/columns.ts';
 import { isUuid, requireUuid } from '../validate.ts';
+import { compromiseKey } from './compromise.ts';
 import type { RotationContext } from './context.ts';
 import {
   insertRotationProjects,
@@ -30,7 +31,7 @@ import { verifyProject } from './verify.ts';
 const MAX_REASON = 1000;
 
 /** Rotations as their users see them: asked for, driven, paused, turned back, looked at. */
-export function rotations(context: RotationContext): Rotations {
+export function rotations(context: RotationContext, readKey: Keys['get']): Rotations {
   const { database, audit } = context;
 
   const known = async (id: string): Promise<Rotation> => {
@@ -93,7 +94,12 @@ export function rotations(context: RotationContext): Rotations {
     },
 
     async rollback(rotationId) {
-      await known(rotationId);
+      const { trigger } = await known(rotationId);
+      if (trigger === 'compromise') {
+        throw new KeyringError('illegal_state', 'There is no way back to a compromised version.', {
+          remedy: 'Let the rotation finish; to leave its version too, rotate again.',
+        });
+      }
       await transaction(database, async (tx) => {
         const rotation = await lockRotation(tx, rotationId);
         if (rotation === undefined) throw notOpen(rotationId, undefined);
@@ -114,6 +120,13 @@ export function rotations(context: RotationContext): Rotations {
         projectDetails: await selectProjectDetails(database, rotationId),
         quarantine: await selectQuarantine(database, rotationId),
       };
+    },
+
+    async compromise(keyId, { reason }) {
+      if (reason.trim() === '' || reason.length > MAX_REASON) {
+        throw new KeyringError('invalid_argument', `A reason of 1 to ${String(MAX_REASON)} characters is wanted.`);
+      }
+      return compromiseKey(context, { readKey, readRotation: known }, keyId, reason);
     },
 
     async receipts(rotationId) {

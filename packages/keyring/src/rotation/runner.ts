@@ -4,7 +4,7 @@ import { transaction } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import type { RotationContext } from './context.ts';
 import { advanceProject } from './engine.ts';
-import { countProjectStates, selectUnfinished } from './project-store.ts';
+import { selectUnfinished } from './project-store.ts';
 import {
   holdRotation,
   lockRotation,
@@ -13,6 +13,7 @@ import {
   updateRotationState,
   type Direction,
 } from './rotation-store.ts';
+import { settleRotation } from './settle.ts';
 import { backoffMs, pause } from './wait.ts';
 
 // A runner says it is alive every beat; after the lease without one, anybody may take over.
@@ -64,7 +65,7 @@ async function drive(
   try {
     if (direction === undefined) return;
     await advanceAll(context, id, direction, stop);
-    await settle(context, id, direction);
+    await transaction(context.database, (tx) => settleRotation(context, tx, id));
   } catch (error) {
     // Halted by a pause or a rollback, or asked to stop: no failure. Whoever called looks at the rotation again.
     if (!stop.aborted) throw error;
@@ -146,34 +147,6 @@ async function advanceAll(
   const workers = Math.min(context.rotationConcurrency, Math.max(queue.length, 1));
   const results = await Promise.allSettled(Array.from({ length: workers }, worker));
   for (const result of results) if (result.status === 'rejected') throw result.reason;
-}
-
-/** The state of the whole, from the states of its projects. */
-async function settle(context: RotationContext, id: string, direction: Direction): Promise<void> {
-  await transaction(context.database, async (tx) => {
-    const rotation = await lockRotation(tx, id);
-    if (rotation === undefined || rotation.direction !== direction || !driven.has(rotation.state)) return;
-    const counts = await countProjectStates(tx, id);
-    const open = (['requested', 'staged', 'sweeping', 'verifying', 'rolling_back'] as const).some(
-      (state) => counts[state],
-    );
-    if (open) return;
-    const state = outcome(counts, direction);
-    await updateRotationState(tx, id, { state });
-    await context.audit.record(tx, {
-      action: `rotation.${state}`,
-      outcome: state === 'blocked' || state === 'failed' ? 'failed' : 'succeeded',
-      subject: `rotation:${id}`,
-      details: { projects: counts },
-    });
-  });
-}
-
-function outcome(counts: Readonly<Partial<Record<string, number>>>, direction: Direction): RotationState {
-  if (counts['blocked']) return 'blocked';
-  if (direction === 'back') return 'rolled_back';
-  if (counts['failed']) return 'failed';
-  return counts['completed'] ? 'completed' : 'canceled';
 }
 
 function interrupted(id: string): KeyringError {
