@@ -1,0 +1,123 @@
+import { describe, expect, test } from 'vitest';
+import { useMeshhookDatabase } from './meshhook.ts';
+import { useDatabase } from './support.ts';
+
+const origins = [
+  ['our baseline', useDatabase()],
+  ['MeshHook’s own schema', useMeshhookDatabase()],
+] as const;
+
+const unqualifiedType =
+  String.raw`'::\s*(?!pg_catalog\.)\w+|^\s*\w+\s+(uuid|text|name|record|jsonb|regclass|timestamptz|bytea)\s*(;|:=)'`.replaceAll(
+    '\\\\',
+    '\\',
+  );
+
+/** What the catalog may not hold: each query names the offenders. */
+const offenders: Record<string, string> = {
+  'a table in keyring without row-level security, enabled and forced': `
+    select c.oid::regclass from pg_class c
+    where c.relnamespace = 'keyring'::regnamespace and c.relkind in ('r', 'p')
+      and not (c.relrowsecurity and c.relforcerowsecurity)`,
+  'secrets without forced row-level security': `
+    select c.oid::regclass from pg_class c
+    where c.oid = 'public.secrets'::regclass and not (c.relrowsecurity and c.relforcerowsecurity)`,
+  'a view in keyring that reads with its owner’s eyes': `
+    select c.oid::regclass from pg_class c
+    where c.relnamespace = 'keyring'::regnamespace and c.relkind = 'v'
+      and not coalesce(c.reloptions @> array['security_invoker=true'], false)`,
+  'a definer without an empty search_path': `
+    select p.oid::regprocedure from pg_proc p
+    where p.pronamespace in ('keyring'::regnamespace, 'public'::regnamespace) and p.prosecdef
+      and not coalesce(p.proconfig @> array['search_path=""'], false)
+      and p.oid not in (select objid from pg_depend where deptype = 'e')`,
+  'a definer that everybody may execute': `
+    select p.oid::regprocedure from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
+    where p.pronamespace in ('keyring'::regnamespace, 'public'::regnamespace) and p.prosecdef and g.grantee = 0`,
+  'a definer in keyring that does not run as keyring_owner': `
+    select p.oid::regprocedure from pg_proc p
+    where p.pronamespace = 'keyring'::regnamespace and p.proowner <> 'keyring_owner'::regrole`,
+  // An empty search_path still finds a caller's temporary types before PostgreSQL's own: definers.test.ts.
+  'a type in a definer without its schema': `
+    select p.oid::regprocedure, found.match from pg_proc p,
+      regexp_matches(p.prosrc, ${unqualifiedType}, 'gn') as found (match)
+    where p.pronamespace in ('keyring'::regnamespace, 'public'::regnamespace)
+      and (p.prosecdef or p.proname = 'envelope_key_id')`,
+  'a grant on a table in keyring to others than the owner and the service': `
+    select c.oid::regclass, g.grantee::regrole, g.privilege_type
+    from pg_class c, aclexplode(c.relacl) g
+    where c.relnamespace = 'keyring'::regnamespace
+      and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)`,
+  'a grant on a function in keyring to others than the owner and the service': `
+    select p.oid::regprocedure, g.grantee from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
+    where p.pronamespace = 'keyring'::regnamespace and p.proname <> 'envelope_key_id'
+      and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)`,
+  'a grant on schema keyring to others than the owner and the service': `
+    select g.grantee::regrole, g.privilege_type from pg_namespace n, aclexplode(n.nspacl) g
+    where n.nspname = 'keyring' and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)`,
+  'anything that keyring_service owns': `
+    select objid from pg_shdepend where refobjid = 'keyring_service'::regrole and deptype = 'o'`,
+  'a way for a request’s role to become one of ours': `
+    select member::regrole, roleid::regrole from pg_auth_members
+    where roleid in ('keyring_owner'::regrole, 'keyring_service'::regrole)
+      and (member::regrole)::text in ('anon', 'authenticated', 'service_role', 'keyring_service')`,
+  'a role of ours that could log in, bypass policies or rule': `
+    select rolname from pg_roles where rolname in ('keyring_owner', 'keyring_service')
+      and (rolcanlogin or rolbypassrls or rolsuper or rolcreaterole or rolcreatedb or rolreplication)`,
+  'a privilege of a request’s role on ciphertext': `
+    select r, p from unnest(array['anon', 'authenticated', 'service_role']) r, unnest(array['select', 'insert', 'update']) p
+    where has_column_privilege(r, 'public.secrets', 'value_encrypted', p)
+      or p <> 'select' and has_column_privilege(r, 'public.secrets', 'encryption_key_id', p)`,
+  'a foreign key out of the audit log': `
+    select conname from pg_constraint where conrelid = 'keyring.audit_log'::regclass and contype = 'f'`,
+  'an index that has a key id and no project': `
+    select i.indexrelid::regclass from pg_index i
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = 'public.secrets'::regclass and a.attname = 'encryption_key_id'`,
+  'a foreign key to key versions that leaves the project out': `
+    select c.conrelid::regclass, c.conname from pg_constraint c
+    where c.contype = 'f' and c.confrelid = 'keyring.encryption_keys'::regclass and cardinality(c.conkey) <> 2`,
+  'a problem that the registry knows of': 'select * from keyring.catalog_problems()',
+};
+
+describe.each(origins)('on %s there is not', (_, on) => {
+  test.each(Object.keys(offenders))('%s', async (what) => {
+    const admin = await on.admin();
+    expect(await admin.run(offenders[what]!)).toEqual([]);
+  });
+
+  test('a superuser behind the migrations', async () => {
+    const owner = await on.owner();
+    const [role] = await owner.run(
+      'select rolsuper, rolbypassrls, rolcreaterole from pg_roles where rolname = current_user',
+    );
+    expect(role).toEqual({ rolsuper: false, rolbypassrls: false, rolcreaterole: true });
+  });
+});
+
+test.each(['x := y::uuid', 'declare\n  one uuid;', 'declare\n  one text := 1', 'y:: jsonb ->> z'])(
+  'an unqualified type is found in a source: %s',
+  async (source) => {
+    const admin = await origins[0][1].admin();
+    expect(await admin.value(`select count(*)::int from regexp_matches($1, ${unqualifiedType}, 'gn')`, [source])).toBe(
+      1,
+    );
+  },
+);
+
+test('only keyring_owner may delete, truncate or alter what it owns: the service’s grants, by name', async () => {
+  const admin = await origins[0][1].admin();
+  const grants = await admin.run<{ table: string; may: string }>(
+    `select c.relname as table, string_agg(lower(g.privilege_type), ' ' order by g.privilege_type) as may
+     from pg_class c, aclexplode(c.relacl) g
+     where c.relnamespace = 'keyring'::regnamespace and g.grantee = 'keyring_service'::regrole group by 1 order by 1`,
+  );
+  const may = Object.fromEntries(grants.map((grant) => [grant.table, grant.may]));
+  expect(may['audit_log']).toBe('insert select');
+  expect(may['encrypted_columns']).toBe('select');
+  expect(may['encryption_keys']).toBe('insert select');
+  expect(may['keyrings']).toBe('insert select');
+  expect(may['key_inventory']).toBe('select');
+  expect(may['root_keys']).toBe('insert select');
+  expect(may['wrapping_keys']).toBe('insert select');
+});
