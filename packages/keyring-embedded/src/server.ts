@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process';
-import { chown, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chown, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KeyringError } from '@meshhook/keyring';
 import pg from 'pg';
 import type { Binaries } from './binaries.ts';
-import { forgetStrangersPid } from './postmaster.ts';
+import { findPostmaster, forgetStrangersPid } from './postmaster.ts';
 import { childEnvironment, run, type Account } from './process.ts';
 
 export const SUPERUSER = 'postgres';
@@ -29,6 +29,7 @@ const always: Settings = {
 
 const MAX_LOG_BYTES = 10_000_000;
 const STARTS = 6;
+const STAGING = '.new-';
 
 /** The URL of a database of a cluster; `password` is one of ours, which needs no escaping. */
 export function superuserUrl(port: number, password: string, database = 'postgres'): string {
@@ -44,13 +45,11 @@ export interface InitializeOptions extends Binaries, Omit<ServerFiles, 'logFile'
 /** Makes the files of a cluster, in UTF-8 with checksums; `onMade` runs just before they appear under their name. */
 export async function initialize(options: InitializeOptions, onMade?: () => Promise<void>): Promise<void> {
   const { binDirectory, version, dataDirectory, account, password, settings } = options;
-  const staging = `${dataDirectory}.new`;
-  const passwordFile = `${dataDirectory}.password`;
-  // What a killed attempt left behind.
-  await rm(staging, { recursive: true, force: true });
-  await rm(passwordFile, { force: true });
+  await removeAbandoned(dataDirectory);
+  // A name of its own: `initdb` of an attempt that was killed may live on, and goes on writing under its own.
+  const staging = await mkdtemp(`${dataDirectory}${STAGING}`);
+  const passwordFile = `${staging}.password`;
   try {
-    await mkdir(staging, { mode: 0o700 });
     await writeFile(passwordFile, password, { flag: 'wx', mode: 0o600 });
     if (account !== undefined) {
       for (const path of [staging, passwordFile]) await chown(path, account.uid, account.gid);
@@ -73,6 +72,15 @@ export async function initialize(options: InitializeOptions, onMade?: () => Prom
   } finally {
     await rm(passwordFile, { force: true });
     await rm(staging, { recursive: true, force: true });
+  }
+}
+
+async function removeAbandoned(dataDirectory: string): Promise<void> {
+  const folder = dirname(dataDirectory);
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(basename(dataDirectory) + STAGING)) continue;
+    // Fails while an `initdb` still writes there; it ends soon, and the next attempt of anybody finds it.
+    await rm(join(folder, name), { recursive: true, force: true }).catch(() => undefined);
   }
 }
 
@@ -105,6 +113,9 @@ export async function startServer(options: StartOptions): Promise<number> {
     const port = await freePort(attempt === 1 ? options.preferredPort : null);
     const failure = await startOn(port, options);
     if (failure === undefined) return port;
+    // Started by a process that was killed before PostgreSQL had its pid file, and therefore its lock, to show.
+    const earlier = await findPostmaster(options.dataDirectory);
+    if (earlier !== undefined) return earlier.port;
     // Worth another go: the port may be taken since we looked, or backends of a killed postmaster still be leaving.
     if (attempt === STARTS) throw notStarted(options.logFile, failure);
     await delay(100 * attempt);

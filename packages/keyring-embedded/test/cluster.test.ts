@@ -1,8 +1,9 @@
-import { chmod, mkdtemp, readFile, realpath, rm, stat, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { chmod, mkdtemp, readdir, readFile, realpath, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { query } from '../../../test/support/database.ts';
 import { openCluster, type Cluster } from '../src/index.ts';
 import { findPostmaster, stopPostmaster } from '../src/postmaster.ts';
@@ -82,6 +83,20 @@ test('kill -9 at any moment of making a cluster leaves nothing that the next one
   }
 });
 
+test('a cluster whose password is on disk and whose data is not yet is made again', async () => {
+  const home = await newHome();
+  const killed = await openCluster({ home, settings: quick });
+  await killed.close();
+  await writeFile(join(home, 'postgres.json'), JSON.stringify({ ...(await factsOf(home)), port: null }));
+  await rm(killed.dataDirectory, { recursive: true });
+  await writeFile(`${killed.dataDirectory}.new-abandoned.password`, 'left behind');
+  const next = await openCluster({ home, settings: quick });
+  expect(next.created).toBe(true);
+  expect(await answer(next.adminUrl())).toBe(1);
+  expect((await readdir(home)).filter((name) => name.includes('.new-'))).toEqual([]);
+  await next.close();
+});
+
 test('after an immediate stop the next one starts it with recovery, and those still there are counted again', async () => {
   const home = await newHome();
   const stayed = await openCluster({ home, settings: quick });
@@ -117,9 +132,13 @@ test('a stale pid file whose process id went to another program, as after a rebo
   const home = await newHome();
   const before = await openCluster({ home, settings: quick });
   const pidFile = join(before.dataDirectory, 'postmaster.pid');
-  const stale = (await readFile(pidFile, 'utf8')).replace(/^\d+/, String(process.pid));
+  const original = await readFile(pidFile, 'utf8');
   await before.close();
-  await writeFile(pidFile, stale);
+  // One of the same user, whom PostgreSQL has to take for a postmaster.
+  const { uid, gid } = await stat(before.dataDirectory);
+  const stranger = spawn('sleep', ['60'], { uid, gid, cwd: '/', stdio: 'ignore' });
+  onTestFinished(() => void stranger.kill());
+  await writeFile(pidFile, original.replace(/^\d+/, String(stranger.pid)));
   const after = await openCluster({ home, settings: quick });
   expect(await answer(after.adminUrl())).toBe(1);
   await after.close();
@@ -180,7 +199,7 @@ describe('one that is open', () => {
     expect(await mode(cluster.dataDirectory)).toBe('700');
     // As root, PostgreSQL's group passes through to the data: no right to list, none for others.
     expect(await mode(home)).toBe(process.getuid?.() === 0 ? '710' : '700');
-    await expect(stat(`${cluster.dataDirectory}.password`)).rejects.toMatchObject({ code: 'ENOENT' });
+    expect((await readdir(home)).filter((name) => name.includes('password'))).toEqual([]);
   });
 
   test('no value reaches its log: not by a statement, not by a parameter, not by the detail of an error', async () => {
