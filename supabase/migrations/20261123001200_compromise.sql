@@ -14,8 +14,8 @@ create function keyring.exposed_secrets(of_key uuid)
   language plpgsql stable security definer set search_path = ''
   as $$
   declare
-    version record;
-    entry record;
+    version pg_catalog.record;
+    entry pg_catalog.record;
   begin
     select k.project_id, k.activated_at, coalesce(k.deactivated_at, 'infinity') as ended into version
       from keyring.encryption_keys k where k.id = of_key and k.activated_at is not null;
@@ -30,7 +30,7 @@ create function keyring.exposed_secrets(of_key uuid)
         from keyring.audit_log a
         where a.project_id = version.project_id and a.action in ('secret.written', 'secret.deleted')
       )
-      select 'secrets.value'::text, pg_catalog.substr(w.subject, 8), w.secret_name, w.at, w.until
+      select 'secrets.value'::pg_catalog.text, pg_catalog.substr(w.subject, 8), w.secret_name, w.at, w.until
       from written w
       where w.action = 'secret.written' and w.at < version.ended
         and coalesce(w.until, 'infinity') > version.activated_at
@@ -38,11 +38,11 @@ create function keyring.exposed_secrets(of_key uuid)
 
     for entry in select * from keyring.encrypted_columns c order by c.label loop
       return query execute pg_catalog.format(
-        'select %1$L::text, t.%2$I::text, null::text, null::timestamptz, null::timestamptz
+        'select %1$L::pg_catalog.text, t.%2$I::pg_catalog.text, null::pg_catalog.text, null::pg_catalog.timestamptz, null::pg_catalog.timestamptz
          from %3$s t
          where t.%4$I = $1 and t.%5$I is not null
            and not exists (select from keyring.audit_log a
-             where a.project_id = $1 and a.action = ''secret.written'' and a.subject = ''secret:'' || t.%2$I::text)
+             where a.project_id = $1 and a.action = ''secret.written'' and a.subject = ''secret:'' || t.%2$I::pg_catalog.text)
          order by 2',
         entry.label, entry.row_id_column, entry.table_id, entry.project_column, entry.key_id_column)
         using version.project_id;

@@ -115,6 +115,26 @@ test('a promote keeps the times of its versions', async () => {
   ]);
 });
 
+test('a version ends when the writers that its promote waited for are done, not before', async () => {
+  const [writer, promoter, admin] = await Promise.all([on.service(), on.service(), on.admin()]);
+  const project = await makeProject(writer);
+  const [v1, v2] = project.keys;
+  await writer.run('begin');
+  await putSecret(writer, project, v1);
+  const promoting = promote(promoter, project, v1, v2);
+  await untilItWaits(admin, promoter);
+  const last = await putSecret(writer, project, v1);
+  await writer.run('commit');
+  await promoting;
+  const inTime = await admin.value(
+    `select s.value_written_at < k.deactivated_at and s.value_written_at < n.activated_at
+     from public.secrets s join keyring.encryption_keys k on k.id = s.encryption_key_id
+     join keyring.encryption_keys n on n.id = $2 where s.id = $1`,
+    [last, v2],
+  );
+  expect(inTime).toBe(true);
+});
+
 test('the inventory shows one active version a project, in the words people use', async () => {
   const service = await on.service();
   const project = await makeProject(service, 6);
