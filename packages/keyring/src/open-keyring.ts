@@ -49,7 +49,9 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
         adopt: (adopt = {}) => adoptSecrets(database, dataKeys, audit, adopt),
       },
       keys: keyVersions,
-      rotations: rotations({ ...resolved, database, dataKeys, audit, runner, signer: openSignerOnce }, keyVersions.get),
+      rotations: rotations({ ...resolved, database, dataKeys, audit, runner, signer: openSignerOnce }, (id) =>
+        keyVersions.get(id),
+      ),
       audit,
       doctor: ({ onProgress } = {}) => examine(database, dataKeys, { ...resolved, onProgress }),
       ready: () => requireSchema(database),
