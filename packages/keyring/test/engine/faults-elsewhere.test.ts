@@ -1,0 +1,58 @@
+import type { Keyring } from '@meshhook/keyring';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { bothWays, everyWay, strikeEveryStatement } from './support/faults.ts';
+import { startInstallation, type Installation } from './support/installation.ts';
+import { adoptScenario, destroyScenario, firstPutScenario, openingScenario } from './support/scenarios.ts';
+import { addWebhooksTable } from './support/world.ts';
+
+let installation: Installation;
+let keyring: Keyring;
+// Hundreds of points: far from its usual 20 s even where other work keeps the machine busy.
+const PATIENCE = 300_000;
+
+beforeAll(async () => {
+  installation = await startInstallation();
+  await addWebhooksTable(installation);
+  keyring = await installation.open();
+});
+afterAll(() => installation.end());
+
+test(
+  'a put that loses any one statement leaves one version 1, and no value that its trail does not tell',
+  async () => {
+    const points = await strikeEveryStatement(firstPutScenario(installation, keyring, bothWays));
+    console.log(`first put: ${String(points)} fault points`);
+    expect(points).toBeGreaterThan(30);
+  },
+  PATIENCE,
+);
+
+test(
+  'a destroy that loses any one statement has erased the version or not, and says so once',
+  async () => {
+    const points = await strikeEveryStatement(destroyScenario(installation, keyring, everyWay));
+    console.log(`destroy: ${String(points)} fault points`);
+    expect(points).toBeGreaterThan(20);
+  },
+  PATIENCE,
+);
+
+test(
+  'an adoption that loses any one statement goes on where it stopped',
+  async () => {
+    const points = await strikeEveryStatement(adoptScenario(installation, keyring, bothWays));
+    console.log(`adopt: ${String(points)} fault points`);
+    expect(points).toBeGreaterThan(50);
+  },
+  PATIENCE,
+);
+
+test(
+  'a first opening that loses any one statement leaves one wrapping key',
+  async () => {
+    const points = await strikeEveryStatement(openingScenario(installation, everyWay));
+    console.log(`first opening: ${String(points)} fault points`);
+    expect(points).toBeGreaterThan(30);
+  },
+  PATIENCE,
+);

@@ -1,0 +1,97 @@
+import type { Database } from '@meshhook/keyring';
+import { connectionLost, interceptDatabase } from './intercept.ts';
+
+export interface FaultPlan {
+  /** Which statement fails, counted from 1. */
+  readonly at: number;
+  /** Before PostgreSQL gets the statement, or after it carried it out: then nobody here knows that it did. */
+  readonly when: 'before it is sent' | 'after it was carried out';
+  /** Whether one connection breaks, or the process is gone: nothing is sent after it, on any connection. */
+  readonly then: 'the process goes on' | 'the process is gone';
+}
+
+/** Counts the statements of a database port, and breaks one of them. */
+export class Fault {
+  readonly plan: FaultPlan;
+  /** The text of the statement that it struck. */
+  struck: string | undefined;
+  /** Statements sent so far, `begin` and `commit` too, on all connections. */
+  sent = 0;
+  #armed = false;
+
+  constructor(plan: FaultPlan) {
+    this.plan = plan;
+  }
+
+  /** Starts counting: what came before is not of interest. */
+  arm(): void {
+    this.#armed = true;
+  }
+
+  wrap(database: Database): Database {
+    return interceptDatabase(database, async ({ statement, send, cut }) => {
+      if (this.struck !== undefined && this.plan.then === 'the process is gone') {
+        cut();
+        throw connectionLost();
+      }
+      if (!this.#armed) return send();
+      this.sent += 1;
+      if (this.sent !== this.plan.at) return send();
+      this.struck = statement.text;
+      if (this.plan.when === 'after it was carried out') await send().catch(() => undefined);
+      cut();
+      throw connectionLost();
+    });
+  }
+
+  toString(): string {
+    const { at, when, then } = this.plan;
+    return `statement ${String(at)} lost ${when}, ${then}: ${(this.struck ?? '(none)').replaceAll(/\s+/g, ' ').slice(0, 120)}`;
+  }
+}
+
+export interface FaultScenario<World> {
+  /** The state that every point starts from. */
+  readonly prepare: () => Promise<World>;
+  /** What is struck. Calls `fault.arm()` when the statements begin that count. */
+  readonly act: (world: World, fault: Fault) => Promise<void>;
+  /** Goes on without faults, and proves that nothing is lost. */
+  readonly recover: (world: World, fault: Fault) => Promise<void>;
+  readonly plans: readonly Pick<FaultPlan, 'when' | 'then'>[];
+  /** Tries every n-th statement only. Default 1: every one. */
+  readonly stride?: number;
+}
+
+export const bothWays: FaultScenario<never>['plans'] = [
+  { when: 'before it is sent', then: 'the process is gone' },
+  { when: 'after it was carried out', then: 'the process goes on' },
+];
+
+export const everyWay: FaultScenario<never>['plans'] = [
+  { when: 'before it is sent', then: 'the process is gone' },
+  { when: 'before it is sent', then: 'the process goes on' },
+  { when: 'after it was carried out', then: 'the process is gone' },
+  { when: 'after it was carried out', then: 'the process goes on' },
+];
+
+/** Breaks each statement in turn, in each way, until the act gets through without meeting its fault. Gives the points tried. */
+export async function strikeEveryStatement<World>(scenario: FaultScenario<World>): Promise<number> {
+  let points = 0;
+  for (const way of scenario.plans) {
+    for (let at = 1; ; at += scenario.stride ?? 1) {
+      const fault = new Fault({ ...way, at });
+      const world = await scenario.prepare();
+      try {
+        await scenario.act(world, fault).catch((error: unknown) => {
+          if ((error as { code?: unknown }).code !== 'database_unreachable') throw error;
+        });
+        await scenario.recover(world, fault);
+      } catch (error) {
+        throw new Error(`After ${fault.toString()}`, { cause: error });
+      }
+      if (fault.struck === undefined) break;
+      points += 1;
+    }
+  }
+  return points;
+}

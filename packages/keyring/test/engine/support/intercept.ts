@@ -1,0 +1,68 @@
+import { KeyringError, type Connection, type Database, type Result, type Statement } from '@meshhook/keyring';
+
+/** A statement on its way to PostgreSQL. */
+export interface Passing {
+  readonly statement: Statement;
+  /** Sends it, and gives its answer. */
+  send(): Promise<Result<object>>;
+  /** Destroys the connection that it travels on, as a network that breaks would; every later statement on it fails. */
+  cut(): void;
+}
+
+export type Intercept = (passing: Passing) => Promise<Result<object>>;
+
+/**
+ * A database port that shows every statement, `begin` and `commit` too, to `intercept` before it is sent. Statements
+ * outside of transactions travel on connections of their own, so that they can be cut off like the others.
+ */
+export function interceptDatabase(database: Database, intercept: Intercept): Database {
+  const connect = async (): Promise<Connection> => {
+    const inner = await database.connect();
+    let cut = false;
+    let released = false;
+    const release = (broken: boolean): void => {
+      if (!released) inner.release(broken);
+      released = true;
+    };
+    return {
+      async query<Row extends object>(statement: Statement): Promise<Result<Row>> {
+        if (cut) throw connectionLost();
+        const answer = await intercept({
+          statement,
+          send: () => inner.query(statement),
+          cut() {
+            cut = true;
+            release(true);
+          },
+        });
+        return answer as Result<Row>;
+      },
+      release: (broken = false) => {
+        release(broken);
+      },
+    };
+  };
+  return {
+    connect,
+    async query(statement) {
+      const connection = await connect();
+      let broken = true;
+      try {
+        const answer = await connection.query(statement);
+        broken = false;
+        return answer as Result<never>;
+      } catch (error) {
+        broken = error instanceof KeyringError && error.code === 'database_unreachable';
+        throw error;
+      } finally {
+        connection.release(broken);
+      }
+    },
+    close: () => database.close(),
+  };
+}
+
+/** What the shipped port says of a connection that broke. */
+export function connectionLost(): KeyringError {
+  return new KeyringError('database_unreachable', 'The database cannot be used: Connection terminated unexpectedly');
+}
