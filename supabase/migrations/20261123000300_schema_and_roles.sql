@@ -41,6 +41,9 @@ create policy "Keyring service creates projects" on public.projects for insert t
 grant usage on schema auth to keyring_owner, keyring_service;
 grant execute on function auth.uid() to keyring_owner, keyring_service;
 
+-- Every file that works as keyring_owner goes back to the role it came as. `reset role` would not do: Supabase's tools log
+-- in as a role of their own, take `postgres` by `set role`, and would be left with the login.
+select pg_catalog.set_config('keyring.migrator', current_user, false);
 set role keyring_owner;
 grant usage on schema keyring to keyring_service;
 alter default privileges for role keyring_owner revoke execute on functions from public;
@@ -51,4 +54,4 @@ create function keyring.schema_version() returns text
   language sql immutable set search_path = ''
   as $$ select '20261123000300' $$;
 grant execute on function keyring.schema_version() to keyring_service;
-reset role;
+select pg_catalog.set_config('role', pg_catalog.current_setting('keyring.migrator'), false);

@@ -1,5 +1,6 @@
 -- The upper two layers of the hierarchy: root key (outside, in a provider) → wrapping key (here, only wrapped).
 
+select pg_catalog.set_config('keyring.migrator', current_user, false);
 set role keyring_owner;
 
 create table keyring.root_keys (
@@ -61,4 +62,4 @@ grant select, insert on keyring.installation to keyring_service;
 create or replace function keyring.schema_version() returns text
   language sql immutable set search_path = ''
   as $$ select '20261123000400' $$;
-reset role;
+select pg_catalog.set_config('role', pg_catalog.current_setting('keyring.migrator'), false);

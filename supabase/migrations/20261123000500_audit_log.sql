@@ -1,6 +1,7 @@
 -- What happened, append-only. No foreign keys: deleting a project never deletes its trail. Entries are inserted in the
 -- transaction of what they record; nothing is locked between projects.
 
+select pg_catalog.set_config('keyring.migrator', current_user, false);
 set role keyring_owner;
 
 create table keyring.audit_log (
@@ -39,4 +40,4 @@ grant select, insert on keyring.audit_log to keyring_service;
 create or replace function keyring.schema_version() returns text
   language sql immutable set search_path = ''
   as $$ select '20261123000500' $$;
-reset role;
+select pg_catalog.set_config('role', pg_catalog.current_setting('keyring.migrator'), false);

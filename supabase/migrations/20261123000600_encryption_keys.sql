@@ -1,5 +1,6 @@
 -- Data keys, versioned per project, and the keyring row that points at the one which encrypts.
 
+select pg_catalog.set_config('keyring.migrator', current_user, false);
 set role keyring_owner;
 
 create table keyring.encryption_keys (
@@ -112,4 +113,4 @@ grant execute on function keyring.project_lock(uuid) to keyring_service;
 create or replace function keyring.schema_version() returns text
   language sql immutable set search_path = ''
   as $$ select '20261123000600' $$;
-reset role;
+select pg_catalog.set_config('role', pg_catalog.current_setting('keyring.migrator'), false);

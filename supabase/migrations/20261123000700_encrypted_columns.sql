@@ -7,6 +7,7 @@
 --   3. only then the comparison, failing closed where no keyring is visible.
 -- Error codes: MK001 stale version, MK002 plaintext, MK003 envelope and column disagree, MK004 identity changed.
 
+select pg_catalog.set_config('keyring.migrator', current_user, false);
 set role keyring_owner;
 
 create table keyring.encrypted_columns (
@@ -105,7 +106,9 @@ create function keyring.catalog_problems()
       'has a foreign key to keyring.encryption_keys and is not registered'
     from key_references f
     join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = f.key_id_number
-    where f.conrelid <> 'keyring.keyrings'::pg_catalog.regclass
+    join pg_catalog.pg_class t on t.oid = f.conrelid
+    -- The keyring's own tables tell of keys; none of them holds a ciphertext.
+    where t.relnamespace <> 'keyring'::pg_catalog.regnamespace
       and not exists (select from registered r where r.table_id = f.conrelid and r.key_id_column = a.attname)
     union all
     select 'missing_table', r.table_id, null, pg_catalog.format('the table registered as %s is gone', r.label)
@@ -315,4 +318,4 @@ grant execute on function keyring.finish_adoption(text) to keyring_service;
 create or replace function keyring.schema_version() returns text
   language sql immutable set search_path = ''
   as $$ select '20261123000700' $$;
-reset role;
+select pg_catalog.set_config('role', pg_catalog.current_setting('keyring.migrator'), false);

@@ -1,6 +1,7 @@
 -- The legal moves of a key version, and the locked guard in front of destroying one.
 -- Error codes: MK004 identity changed, MK005 illegal move, MK006 still in use, MK008 retention not over.
 
+select pg_catalog.set_config('keyring.migrator', current_user, false);
 set role keyring_owner;
 
 create function keyring.guard_encryption_key() returns trigger
@@ -97,4 +98,4 @@ create trigger encryption_keys_are_not_truncated before truncate on keyring.encr
 create or replace function keyring.schema_version() returns text
   language sql immutable set search_path = ''
   as $$ select '20261123000800' $$;
-reset role;
+select pg_catalog.set_config('role', pg_catalog.current_setting('keyring.migrator'), false);

@@ -1,5 +1,6 @@
 -- A rotation is a set of projects with a target version each. Each project moves, and finalizes, alone.
 
+select pg_catalog.set_config('keyring.migrator', current_user, false);
 set role keyring_owner;
 
 create table keyring.rotation_policies (
@@ -143,4 +144,4 @@ grant select, insert, update, delete on keyring.quarantine to keyring_service;
 create or replace function keyring.schema_version() returns text
   language sql immutable set search_path = ''
   as $$ select '20261123000900' $$;
-reset role;
+select pg_catalog.set_config('role', pg_catalog.current_setting('keyring.migrator'), false);

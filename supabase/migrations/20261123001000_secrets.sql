@@ -43,6 +43,7 @@ begin
 end
 $$;
 
+select pg_catalog.set_config('keyring.migrator', current_user, false);
 set role keyring_owner;
 create view keyring.key_inventory with (security_invoker = true) as
   select
@@ -77,4 +78,4 @@ grant select on keyring.key_inventory to keyring_service;
 create or replace function keyring.schema_version() returns text
   language sql immutable set search_path = ''
   as $$ select '20261123001000' $$;
-reset role;
+select pg_catalog.set_config('role', pg_catalog.current_setting('keyring.migrator'), false);

@@ -1,6 +1,7 @@
 -- Signing keys, and the signed receipt that a finalized project leaves behind. A signing key is independent of every other
 -- key; its public half is kept for ever, so that what it signed outlives any rotation or loss.
 
+select pg_catalog.set_config('keyring.migrator', current_user, false);
 set role keyring_owner;
 
 create table keyring.signing_keys (
@@ -52,4 +53,4 @@ grant select, insert on keyring.receipts to keyring_service;
 create or replace function keyring.schema_version() returns text
   language sql immutable set search_path = ''
   as $$ select '20261123001100' $$;
-reset role;
+select pg_catalog.set_config('role', pg_catalog.current_setting('keyring.migrator'), false);

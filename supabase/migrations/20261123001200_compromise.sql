@@ -1,5 +1,6 @@
 -- What an emergency adds: its own trigger, the projects it overtakes, and what a leaked version exposed.
 
+select pg_catalog.set_config('keyring.migrator', current_user, false);
 set role keyring_owner;
 
 alter table keyring.rotations drop constraint rotations_trigger_check;
@@ -56,4 +57,4 @@ grant execute on function keyring.exposed_secrets(uuid) to keyring_service;
 create or replace function keyring.schema_version() returns text
   language sql immutable set search_path = ''
   as $$ select '20261123001200' $$;
-reset role;
+select pg_catalog.set_config('role', pg_catalog.current_setting('keyring.migrator'), false);

@@ -1,8 +1,8 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createTestDatabase, query, type TestDatabase } from '../../../../test/support/database.ts';
 import { migrate, schemaStatus, wantedSchemaVersion } from '../../src/db/migrate.ts';
-import { makeProject, outcome, putSecret, useDatabase } from './support.ts';
+import { connect, makeProject, outcome, putSecret, useDatabase } from './support.ts';
 
 const folder = new URL('../../../../supabase/migrations/', import.meta.url);
 const versions = async () => (await readdir(folder)).map((name) => name.slice(0, 14)).sort();
@@ -83,6 +83,20 @@ describe('in an empty database', () => {
     expect((await migrate({ connectionString: database.ownerUrl })).applied).toHaveLength(
       (await versions()).length - 1,
     );
+  });
+
+  test('a login that took its role by `set role`, as Supabase’s tools do, runs them all in one session', async () => {
+    const database = await empty();
+    const login = `login_${database.name}`;
+    await query(database.adminUrl, `create role ${login} login noinherit password 'anything' in role keyring_migrator`);
+    const url = Object.assign(new URL(database.ownerUrl), { username: login, password: 'anything' }).href;
+    const tool = await connect(url);
+    await tool.run('set session role keyring_migrator');
+    for (const name of (await readdir(folder)).sort()) await tool.run(await readFile(new URL(name, folder), 'utf8'));
+    expect(await tool.value('select current_user')).toBe('keyring_migrator');
+    await tool.client.end();
+    expect(await query(database.ownerUrl, 'select * from keyring.catalog_problems()')).toEqual([]);
+    await query(database.adminUrl, `drop role ${login}`);
   });
 
   test('a migration that fails leaves nothing of itself, and can be run again', async () => {
