@@ -141,6 +141,8 @@ export interface KeyVersion {
   /** Fixed when the version is retired; it can be destroyed after that. */
   readonly retentionUntil: Date | undefined;
   readonly destroyedAt: Date | undefined;
+  /** Encryptions accounted for under it, rounded up by a block a process (SP 800-38D bounds them). */
+  readonly encryptions: number;
   /** For the primary: when its policy (90 days by default) wants it rotated. */
   readonly nextDueAt: Date | undefined;
 }
@@ -264,11 +266,14 @@ export interface RotationDetail extends Rotation {
   readonly quarantine: readonly QuarantinedRow[];
 }
 
+/** `due`: by age or usage, as their policies say. Otherwise: primary version made before a moment. */
+export type ProjectMatch = { readonly due: true } | { readonly madeBefore: Date };
+
 export interface RotationRequest {
-  /** Project ids, or every project that has a key. */
-  readonly projects: readonly string[] | 'all';
+  /** Project ids; every project that has a key; or those that match, leaving out what another rotation holds. */
+  readonly projects: readonly string[] | 'all' | ProjectMatch;
   readonly reason?: string;
-  readonly trigger?: 'manual' | 'api';
+  readonly trigger?: 'manual' | 'api' | 'usage';
 }
 
 export interface RunOptions {

@@ -15,6 +15,7 @@ import {
   type SecretKey,
 } from '../secret-bytes.ts';
 import { KeyCache, type DataKey } from './key-cache.ts';
+import { UsageMeter } from './usage.ts';
 import {
   insertEncryptionKey,
   insertKeyring,
@@ -41,11 +42,14 @@ export class DataKeys {
   readonly #audit: AuditTrail;
   readonly #cache: KeyCache;
   readonly #primaries = new Map<string, string>();
+  /** Every encryption under a data key is accounted for here first. */
+  readonly usage: UsageMeter;
 
   constructor(database: Database, wrappingKeys: WrappingKeys, audit: AuditTrail, options: DataKeysOptions) {
     this.#database = database;
     this.#wrappingKeys = wrappingKeys;
     this.#audit = audit;
+    this.usage = new UsageMeter(database);
     this.#cache = new KeyCache(options.keyCacheSize, options.keyCacheMs, options.now);
   }
 

@@ -92,6 +92,7 @@ export function keyVersion(row: InventoryRow): KeyVersion {
     deactivatedAt: row.deactivated_at ?? undefined,
     retentionUntil: row.retention_until ?? undefined,
     destroyedAt: row.destroyed_at ?? undefined,
+    encryptions: Number(row.encryptions),
     nextDueAt: row.next_due_at ?? undefined,
   };
 }

@@ -159,7 +159,8 @@ export async function markCompromised(tx: Queryable, keyId: string): Promise<boo
 
 export async function markRolledBack(tx: Queryable, keyId: string): Promise<void> {
   await tx.query({
-    text: 'update keyring.encryption_keys set rolled_back_at = now() where id = $1 and rolled_back_at is null',
+    text: `update keyring.encryption_keys set rolled_back_at = now()
+           where id = $1 and rolled_back_at is null and state <> 'destroyed'`,
     values: [keyId],
   });
 }
@@ -184,7 +185,7 @@ export async function startRetention(tx: Queryable, projectId: string): Promise<
 export async function eraseKey(tx: Queryable, keyId: string): Promise<boolean> {
   const { rowCount } = await tx.query({
     text: `update keyring.encryption_keys set state = 'destroyed', wrapped_key = null, destroyed_at = clock_timestamp()
-           where id = $1`,
+           where id = $1 and state <> 'destroyed'`,
     values: [keyId],
   });
   return rowCount === 1;
@@ -205,6 +206,7 @@ export interface InventoryRow {
   readonly retention_until: Date | null;
   readonly destroyed_at: Date | null;
   readonly next_due_at: Date | null;
+  readonly encryptions: string;
 }
 
 export async function selectInventory(
@@ -220,13 +222,14 @@ export async function selectInventory(
              order by p.name, p.id limit $3
            )
            select i.key_id, i.project_id, i.project_name, i.version, i.status, i.active, i.rows_naming, k.fingerprint,
-             i.created_at, i.activated_at, i.deactivated_at, i.retention_until, i.destroyed_at,
+             coalesce(u.reserved, 0) as encryptions, i.created_at, i.activated_at, i.deactivated_at, i.retention_until, i.destroyed_at,
              case when i.active then i.created_at + (
                select o.rotate_after from keyring.rotation_policies o
                where o.project_id = i.project_id or o.project_id is null
                order by o.project_id nulls last limit 1) end as next_due_at
            from keyring.key_inventory i
            join keyring.encryption_keys k on k.id = i.key_id
+           left join keyring.key_usage u on u.key_id = i.key_id
            where i.project_id in (select id from chosen) and ($2::uuid is null or i.key_id = $2)
            order by i.project_name, i.project_id, i.version`,
     values: [projectId ?? null, keyId ?? null, limit],

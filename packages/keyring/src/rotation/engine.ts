@@ -137,12 +137,8 @@ async function promote(
 ): Promise<Advance | 'again'> {
   const { projectId } = progress;
   const { source, target } = versions(progress);
-  try {
-    await context.dataKeys.selfTest(projectId, target);
-  } catch (error) {
-    if (!(error instanceof KeyringError) || error.code !== 'decryption_failed') throw error;
-    return fail(context, progress, 'self_test_failed', 'The new version did not read back as it was stored.');
-  }
+  const trouble = await keyTrouble(context, projectId, target);
+  if (trouble !== undefined) return fail(context, progress, 'self_test_failed', `The new version is no good: ${trouble}`);
   return moving(context, progress, attempt, async (tx, waitMs) => {
     if (!(await moveProject(tx, progress, { to: 'sweeping' }))) throw new Overtaken();
     if (!(await movePrimary(tx, { projectId, from: source, to: target, waitMs }))) throw new Overtaken();
@@ -163,6 +159,8 @@ async function turnBack(
 ): Promise<Advance | 'again'> {
   const { projectId } = progress;
   const { source, target } = versions(progress);
+  const trouble = await keyTrouble(context, projectId, source);
+  if (trouble !== undefined) return block(context, progress, 'key_unavailable', `There is no way back: ${trouble}`);
   return moving(context, progress, attempt, async (tx, waitMs) => {
     if (!(await moveProject(tx, progress, { to: 'rolling_back', direction: 'back' }))) throw new Overtaken();
     if (!(await movePrimary(tx, { projectId, from: target, to: source, waitMs }))) throw new Overtaken();
@@ -174,6 +172,19 @@ async function turnBack(
       details: { rotation: progress.rotationId, to: source },
     });
   });
+}
+
+const unusable: ReadonlySet<string> = new Set(['decryption_failed', 'key_destroyed', 'key_disabled', 'unknown_key']);
+
+/** Why nothing can be encrypted with a version, if so: the trouble of one project, which must not become that of all. */
+async function keyTrouble(context: RotationContext, projectId: string, keyId: string): Promise<string | undefined> {
+  try {
+    await context.dataKeys.selfTest(projectId, keyId);
+    return undefined;
+  } catch (error) {
+    if (error instanceof KeyringError && unusable.has(error.code)) return error.message;
+    throw error;
+  }
 }
 
 /** A move of the pointer, tried with a bounded wait; given up for now, or for good, when it cannot have its lock. */
@@ -264,6 +275,11 @@ async function sweepTo(
   signal: AbortSignal,
 ): Promise<boolean> {
   const columns = await requireSoundCatalog(context.database);
+  const trouble = await keyTrouble(context, progress.projectId, keyId);
+  if (trouble !== undefined) {
+    await block(context, progress, 'key_unavailable', `Nothing can be moved to its version: ${trouble}`);
+    return false;
+  }
   await noteRowsToMove(context.database, progress, await countOthers(context.database, progress.projectId, keyId));
   const { unreadable, held } = await sweepProject(context, progress, keyId, columns, signal);
   if (unreadable.size === 0 && held === 0) return true;

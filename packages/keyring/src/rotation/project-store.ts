@@ -43,22 +43,38 @@ export async function selectKeyringProjects(
   return new Map(rows.map((row) => [row.id, { name: row.name, hasKeyring: row.has_keyring }]));
 }
 
+/** Projects whose primary version is due as their policy says, or was made before a moment. */
+export async function selectMatchingProjects(database: Queryable, madeBefore: Date | undefined): Promise<string[]> {
+  const { rows } = await database.query<{ project_id: string }>(
+    madeBefore === undefined
+      ? { text: 'select project_id from keyring.due_projects order by project_id' }
+      : {
+          text: `select r.project_id from keyring.keyrings r
+                 join keyring.encryption_keys k on k.id = r.primary_key_id
+                 where k.created_at < $1 order by r.project_id`,
+          values: [madeBefore],
+        },
+  );
+  return rows.map((row) => row.project_id);
+}
+
 /**
  * Adds projects to a rotation. A named project that another open rotation holds is refused by the index (SQLSTATE 23505);
- * of all projects with a key, those are left out: one project's open rotation never holds up the others. Gives the number
- * added.
+ * of projects that were not named one by one, those are left out: one project's open rotation never holds up the others.
+ * Gives the number added.
  */
 export async function insertRotationProjects(
   tx: Queryable,
   rotationId: string,
   projectIds: readonly string[] | 'all',
+  named: boolean,
 ): Promise<number> {
   const { rowCount } = await tx.query({
     text: `insert into keyring.rotation_projects (rotation_id, project_id, project_name)
            select $1, r.project_id, q.name
            from keyring.keyrings r join public.projects q on q.id = r.project_id
            where $2::uuid[] is null or r.project_id = any ($2)
-           ${projectIds === 'all' ? skipOpenElsewhere : ''}`,
+           ${named ? '' : skipOpenElsewhere}`,
     values: [rotationId, projectIds === 'all' ? null : projectIds],
   });
   return rowCount;

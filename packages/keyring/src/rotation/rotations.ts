@@ -1,24 +1,14 @@
-import { randomUUID } from 'node:crypto';
-import type { Keys, QuarantinedRow, Rotation, RotationPreview, RotationRequest, Rotations } from '../api.ts';
-import { sqlState, sqlStates } from '../db/failures.ts';
+import type { Keys, Rotation, Rotations } from '../api.ts';
 import { transaction } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
-import { requireSoundCatalog } from '../keyring/columns.ts';
 import { isUuid, requireUuid } from '../validate.ts';
 import { compromiseKey } from './compromise.ts';
 import type { RotationContext } from './context.ts';
-import {
-  insertRotationProjects,
-  reopenBlocked,
-  selectKeyringProjects,
-  selectOpenElsewhere,
-  selectProjectDetails,
-  selectUnfinished,
-} from './project-store.ts';
+import { reopenBlocked, selectProjectDetails, selectUnfinished } from './project-store.ts';
 import { selectQuarantine } from './quarantine-store.ts';
 import { selectReceipts } from './receipt-store.ts';
+import { previewRotation, requestRotation, requireReason } from './request.ts';
 import {
-  insertRotation,
   lockRotation,
   selectRotationById,
   selectRotations,
@@ -26,9 +16,6 @@ import {
   updateRotationState,
 } from './rotation-store.ts';
 import { runRotation } from './runner.ts';
-import { verifyProject } from './verify.ts';
-
-const MAX_REASON = 1000;
 
 /** Rotations as their users see them: asked for, driven, paused, turned back, looked at. */
 export function rotations(context: RotationContext, readKey: Keys['get']): Rotations {
@@ -42,22 +29,10 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
 
   return {
     async request(request) {
-      await checkRequest(context, request);
-      await requireSoundCatalog(database);
-      const id = randomUUID();
-      try {
-        await transaction(database, (tx) => insertRequest(context, tx, id, request));
-      } catch (error) {
-        if (sqlState(error) === sqlStates.uniqueViolation) throw await inProgress(context, request);
-        throw error;
-      }
-      return known(id);
+      return known(await requestRotation(context, request));
     },
 
-    async preview(request) {
-      await checkRequest(context, request);
-      return preview(context, request);
-    },
+    preview: (request) => previewRotation(context, request),
 
     async run(rotationId, options = {}) {
       await known(rotationId);
@@ -123,9 +98,8 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
     },
 
     async compromise(keyId, { reason }) {
-      if (reason.trim() === '' || reason.length > MAX_REASON) {
-        throw new KeyringError('invalid_argument', `A reason of 1 to ${String(MAX_REASON)} characters is wanted.`);
-      }
+      requireReason(reason);
+      if (reason.trim() === '') throw new KeyringError('invalid_argument', 'A reason is wanted.');
       return compromiseKey(context, { readKey, readRotation: known }, keyId, reason);
     },
 
@@ -143,93 +117,6 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
 
 const pausable: ReadonlySet<string> = new Set(['requested', 'running', 'rolling_back', 'blocked']);
 const underWay: ReadonlySet<string> = new Set(['requested', 'running', 'rolling_back']);
-
-async function checkRequest({ database }: RotationContext, { projects, reason }: RotationRequest): Promise<void> {
-  if (reason !== undefined && reason.length > MAX_REASON) {
-    throw new KeyringError('invalid_argument', `The reason has more than ${String(MAX_REASON)} characters.`);
-  }
-  if (projects === 'all') return;
-  if (projects.length === 0) throw new KeyringError('invalid_argument', 'No project was named.');
-  for (const id of projects) requireUuid('project id', id);
-  const found = await selectKeyringProjects(database, projects);
-  for (const id of projects) {
-    const project = found.get(id.toLowerCase());
-    if (project === undefined) throw new KeyringError('unknown_project', `There is no project ${id}.`);
-    if (!project.hasKeyring) {
-      throw new KeyringError('nothing_to_rotate', `The project "${project.name}" has no key yet.`, {
-        remedy: 'Its first secret makes version 1: `mh-keys secrets set NAME --project …`.',
-      });
-    }
-  }
-}
-
-async function insertRequest(
-  { audit }: RotationContext,
-  tx: Parameters<typeof insertRotation>[0],
-  id: string,
-  { projects, reason, trigger = 'manual' }: RotationRequest,
-): Promise<void> {
-  const scope = projects === 'all' ? 'all' : 'projects';
-  await insertRotation(tx, { id, scope, trigger, requestedBy: audit.actor, reason });
-  const added = await insertRotationProjects(
-    tx,
-    id,
-    projects === 'all' ? 'all' : projects.map((one) => one.toLowerCase()),
-  );
-  if (added === 0) {
-    const [open] = await selectOpenElsewhere(tx, 'all');
-    if (open !== undefined) throw alreadyOpen([open]);
-    throw new KeyringError('nothing_to_rotate', 'No project has a key yet.', {
-      remedy: 'The first secret of a project makes its version 1.',
-    });
-  }
-  const only = projects !== 'all' && projects.length === 1 ? projects[0] : undefined;
-  await audit.record(tx, {
-    action: 'rotation.requested',
-    projectId: only,
-    subject: `rotation:${id}`,
-    reason,
-    details: { scope, projects: added, trigger },
-  });
-}
-
-/** Opens every row that a rotation of these projects would move, and moves none. */
-async function preview(context: RotationContext, { projects }: RotationRequest): Promise<RotationPreview> {
-  const columns = await requireSoundCatalog(context.database);
-  const chosen = await selectKeyringProjects(context.database, projects);
-  const never = new AbortController().signal;
-  const unreadable: QuarantinedRow[] = [];
-  let rows = 0;
-  for (const projectId of chosen.keys()) {
-    const result = await verifyProject(context, projectId, undefined, columns, never);
-    rows += result.opened;
-    for (const [label, lost] of result.unreadable) {
-      rows += lost.length;
-      for (const { row, reason } of lost) {
-        unreadable.push({ projectId, label, rowId: row.id, keyId: row.keyId, reason, noticedAt: new Date() });
-      }
-    }
-  }
-  return { projects: chosen.size, rows, unreadable };
-}
-
-async function inProgress({ database }: RotationContext, { projects }: RotationRequest): Promise<KeyringError> {
-  return alreadyOpen(await selectOpenElsewhere(database, projects));
-}
-
-function alreadyOpen(open: readonly { projectName: string; rotationId: string }[]): KeyringError {
-  const [first] = open;
-  return new KeyringError(
-    'rotation_in_progress',
-    first === undefined
-      ? 'Another rotation of the project is open.'
-      : `The project "${first.projectName}" is in the open rotation ${first.rotationId}.`,
-    {
-      remedy: `Let it finish, or look at it: \`mh-keys rotations ${first?.rotationId ?? ''}\`.`,
-      details: { rotationIds: [...new Set(open.map((one) => one.rotationId))] },
-    },
-  );
-}
 
 function notOpen(id: string, state: string | undefined): KeyringError {
   return new KeyringError(

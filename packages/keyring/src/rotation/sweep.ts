@@ -96,6 +96,7 @@ async function sweepColumn(
   for (;;) {
     const window = { projectId, exceptKeyId: target.id, limit: WINDOW };
     const ids = await selectRowIds(context.database, column, after === undefined ? window : { ...window, after });
+    await context.dataKeys.usage.spend(target.id, ids.length);
     await inLanes(batches(ids, context.sweepBatchSize), LANES, sweepBatch, signal);
     after = ids.at(-1);
     if (ids.length < WINDOW) return pass;

@@ -66,7 +66,10 @@ export async function adoptSecrets(
         }
       } else {
         // A first key is made before rows are held, on a connection of its own.
-        for (const id of new Set(next.map((row) => row.project_id))) await dataKeys.primary(id);
+        for (const id of new Set(next.map((row) => row.project_id))) {
+          const { id: keyId } = await dataKeys.primary(id);
+          await dataKeys.usage.spend(keyId, next.length);
+        }
         adopted += await adoptBatch(database, dataKeys, audit, ids, decode, note);
       }
       onProgress?.({ adopted, total: found });

@@ -85,6 +85,7 @@ async function tryPut(
 ): Promise<PutResult | undefined> {
   const existing = await selectSecretRow(database, projectId, name);
   const primary = await dataKeys.primary(projectId);
+  await dataKeys.usage.spend(primary.id, 1);
   const id = existing?.id ?? randomUUID();
   const aad = secretAad({ projectId, label: SECRETS_LABEL, rowId: id, keyId: primary.id });
   const envelope = seal(primary.key, primary.id, plaintext, aad);

@@ -1,0 +1,128 @@
+import { randomUUID } from 'node:crypto';
+import type { QuarantinedRow, RotationPreview, RotationRequest } from '../api.ts';
+import { sqlState, sqlStates } from '../db/failures.ts';
+import { transaction } from '../db/port.ts';
+import { KeyringError } from '../errors.ts';
+import { requireSoundCatalog } from '../keyring/columns.ts';
+import { requireUuid } from '../validate.ts';
+import type { RotationContext } from './context.ts';
+import {
+  insertRotationProjects,
+  selectKeyringProjects,
+  selectMatchingProjects,
+  selectOpenElsewhere,
+} from './project-store.ts';
+import { insertRotation } from './rotation-store.ts';
+import { verifyProject } from './verify.ts';
+
+const MAX_REASON = 1000;
+
+/** Which projects a request means. Those that were named must all be free; of the others, the busy are left out. */
+interface Choice {
+  readonly ids: readonly string[] | 'all';
+  readonly named: boolean;
+}
+
+/** @throws KeyringError `invalid_argument` for a reason over 1,000 characters. */
+export function requireReason(reason: string | undefined): void {
+  if (reason !== undefined && reason.length > MAX_REASON) {
+    throw new KeyringError('invalid_argument', `The reason has more than ${String(MAX_REASON)} characters.`);
+  }
+}
+
+/** Records a rotation of the chosen projects and gives its id. Nothing moves until somebody runs it. */
+export async function requestRotation(context: RotationContext, request: RotationRequest): Promise<string> {
+  const choice = await choose(context, request);
+  await requireSoundCatalog(context.database);
+  const { audit } = context;
+  const { reason, trigger = 'manual' } = request;
+  const id = randomUUID();
+  try {
+    await transaction(context.database, async (tx) => {
+      const scope = choice.ids === 'all' ? 'all' : 'projects';
+      await insertRotation(tx, { id, scope, trigger, requestedBy: audit.actor, reason });
+      const added = await insertRotationProjects(tx, id, choice.ids, choice.named);
+      if (added === 0) throw await nothingAdded(context, choice);
+      await audit.record(tx, {
+        action: 'rotation.requested',
+        projectId: choice.ids !== 'all' && choice.ids.length === 1 ? choice.ids[0] : undefined,
+        subject: `rotation:${id}`,
+        reason,
+        details: { scope, projects: added, trigger },
+      });
+    });
+  } catch (error) {
+    if (sqlState(error) !== sqlStates.uniqueViolation) throw error;
+    throw alreadyOpen(await selectOpenElsewhere(context.database, choice.ids));
+  }
+  return id;
+}
+
+/** Opens every row that a rotation of these projects would move, and moves none. */
+export async function previewRotation(context: RotationContext, request: RotationRequest): Promise<RotationPreview> {
+  const { ids } = await choose(context, request);
+  const columns = await requireSoundCatalog(context.database);
+  const chosen = await selectKeyringProjects(context.database, ids);
+  const never = new AbortController().signal;
+  const unreadable: QuarantinedRow[] = [];
+  let rows = 0;
+  for (const projectId of chosen.keys()) {
+    const result = await verifyProject(context, projectId, undefined, columns, never);
+    rows += result.opened;
+    for (const [label, lost] of result.unreadable) {
+      rows += lost.length;
+      for (const { row, reason } of lost) {
+        unreadable.push({ projectId, label, rowId: row.id, keyId: row.keyId, reason, noticedAt: new Date() });
+      }
+    }
+  }
+  return { projects: chosen.size, rows, unreadable };
+}
+
+async function choose({ database }: RotationContext, { projects, reason }: RotationRequest): Promise<Choice> {
+  requireReason(reason);
+  if (projects === 'all') return { ids: 'all', named: false };
+  if ('due' in projects || 'madeBefore' in projects) {
+    const ids = await selectMatchingProjects(database, 'madeBefore' in projects ? projects.madeBefore : undefined);
+    if (ids.length > 0) return { ids, named: false };
+    throw new KeyringError('nothing_to_rotate', 'No project matches.', {
+      remedy: '`mh-keys status` shows their ages.',
+    });
+  }
+  if (projects.length === 0) throw new KeyringError('invalid_argument', 'No project was named.');
+  for (const id of projects) requireUuid('project id', id);
+  const ids = projects.map((id) => id.toLowerCase());
+  const found = await selectKeyringProjects(database, ids);
+  for (const id of ids) {
+    const project = found.get(id);
+    if (project === undefined) throw new KeyringError('unknown_project', `There is no project ${id}.`);
+    if (!project.hasKeyring) {
+      throw new KeyringError('nothing_to_rotate', `The project "${project.name}" has no key yet.`, {
+        remedy: 'Its first secret makes version 1: `mh-keys secrets set NAME --project …`.',
+      });
+    }
+  }
+  return { ids, named: true };
+}
+
+async function nothingAdded({ database }: RotationContext, { ids }: Choice): Promise<KeyringError> {
+  const open = await selectOpenElsewhere(database, ids);
+  if (open.length > 0) return alreadyOpen(open);
+  return new KeyringError('nothing_to_rotate', 'No project has a key yet.', {
+    remedy: 'The first secret of a project makes its version 1.',
+  });
+}
+
+function alreadyOpen(open: readonly { projectName: string; rotationId: string }[]): KeyringError {
+  const [first] = open;
+  return new KeyringError(
+    'rotation_in_progress',
+    first === undefined
+      ? 'Another rotation of the project is open.'
+      : `The project "${first.projectName}" is in the open rotation ${first.rotationId}.`,
+    {
+      remedy: `Let it finish, or look at it: \`mh-keys rotations ${first?.rotationId ?? ''}\`.`,
+      details: { rotationIds: [...new Set(open.map((one) => one.rotationId))] },
+    },
+  );
+}
