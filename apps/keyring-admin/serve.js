@@ -1,0 +1,144 @@
+// What `npm start` runs: an HTTP server around the built app, which opens the rest (src/lib/server/program.ts).
+import { access } from 'node:fs/promises';
+import http from 'node:http';
+import { fileURLToPath } from 'node:url';
+import { KeyringError } from '@meshhook/keyring';
+import { readSettings } from './src/lib/server/env.ts';
+
+const DRAIN_MS = 3_000;
+const programKey = Symbol.for('@meshhook/keyring-admin: program');
+/** @returns {import('./src/lib/server/program.ts').Program | undefined} */
+const program = () => Reflect.get(globalThis, programKey);
+
+/** @type {http.RequestListener} */
+let answer = (_, response) => {
+  response.writeHead(503, { 'content-type': 'text/plain', 'retry-after': '1' }).end('Starting.\n');
+};
+const server = http.createServer((request, response) => {
+  answer(request, response);
+});
+// A client that sends slowly holds a connection no longer than this.
+server.headersTimeout = 10_000;
+server.requestTimeout = 30_000;
+
+/** @type {Promise<BuiltApp['handler']> | undefined} */
+let opening;
+let closing = false;
+process.on('SIGINT', () => void stop());
+process.on('SIGTERM', () => void stop());
+
+try {
+  const settings = readSettings();
+  // The port comes first: whoever cannot have it should not start a database for nothing.
+  await listen(settings.host, settings.port);
+  opening = openApp();
+  const handler = await opening;
+  answer = (request, response) => {
+    toApp(request);
+    handler(request, response, () => response.writeHead(404).end());
+  };
+  if (!closing) announce(program());
+} catch (error) {
+  if (!closing) {
+    explain(error);
+    await program()?.close();
+    process.exit(error instanceof KeyringError && error.code === 'invalid_argument' ? 2 : 1);
+  }
+}
+
+/**
+ * @param {string} host
+ * @param {number} port
+ */
+async function listen(host, port) {
+  await new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, () => resolve(undefined));
+  });
+}
+
+/**
+ * @typedef {object} BuiltApp
+ * @property {(request: http.IncomingMessage, response: http.ServerResponse, next: () => void) => void} handler
+ */
+
+/** Imports the built app, whose `init` hook opens the program. */
+async function openApp() {
+  const built = new URL('./build/handler.js', import.meta.url);
+  await access(built).catch(() => {
+    throw new KeyringError('illegal_state', `The app is not built: ${fileURLToPath(built)} is missing.`, {
+      remedy: 'Run `npm run build`.',
+    });
+  });
+  // We are called by plain HTTP, and say so to the adapter by a header that nobody outside can set: see toApp.
+  process.env['PROTOCOL_HEADER'] = 'x-mh-protocol';
+  return /** @type {BuiltApp} */ (await import(built.href)).handler;
+}
+
+/**
+ * A POST without `Origin` is from a program: browsers send it with every one. SvelteKit takes it for a form from another
+ * site unless it is declared as JSON, and the API would rather say what is missing.
+ * @param {http.IncomingMessage} request
+ */
+function toApp(request) {
+  request.headers['x-mh-protocol'] = 'http';
+  if (request.url?.startsWith('/api/') && request.headers.host !== undefined) {
+    request.headers.origin ??= `http://${request.headers.host}`;
+  }
+}
+
+/** @param {import('./src/lib/server/program.ts').Program | undefined} opened */
+function announce(opened) {
+  if (opened === undefined) throw new Error('the app did not open the program');
+  const { host, tokenFile } = opened;
+  const made = [...host.made, ...(tokenFile.made ? [{ what: 'API token', where: tokenFile.file }] : [])];
+  const width = Math.max(...made.map(({ what }) => what.length), 'API token'.length);
+  const lines = made.map(({ what, where }) => `  made ${what.padEnd(width)}  ${where}`);
+  console.log(['MeshHook Keyring', ...lines].join('\n'));
+  for (const notice of host.notices) console.log(`\n${notice}`);
+  console.log(`\nroot key   ${rootKeyPlace(host.rootKeyUri)}: losing it loses every secret.`);
+  console.log(`API token  ${tokenFile.file}`);
+  console.log(`page       ${address()}\n\nCtrl-C stops it; rotations continue at the next start.`);
+}
+
+/** A URI may hold a credential; of one that is no file, only the kind is printed. @param {string} uri */
+function rootKeyPlace(uri) {
+  if (uri.startsWith('file:///')) return fileURLToPath(uri);
+  return uri.startsWith('file:') ? uri.slice('file:'.length) : uri.slice(0, uri.indexOf(':') + 1);
+}
+
+function address() {
+  const bound = server.address();
+  if (bound === null || typeof bound === 'string') return '';
+  const host = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address;
+  return `http://${host}:${bound.port}`;
+}
+
+/** Once: in order. Twice: at once. */
+async function stop() {
+  if (closing) process.exit(130);
+  closing = true;
+  console.log('Stopping.');
+  server.close();
+  server.closeIdleConnections();
+  setTimeout(() => server.closeAllConnections(), DRAIN_MS).unref();
+  await opening?.catch(() => undefined);
+  await program()?.close();
+  process.exit(0);
+}
+
+/** @param {unknown} error */
+function explain(error) {
+  if (error instanceof KeyringError) {
+    console.error(`error: ${error.message} (${error.code})`);
+    if (error.remedy !== undefined) console.error(`hint: ${error.remedy}`);
+    return;
+  }
+  const { code } = /** @type {NodeJS.ErrnoException} */ (error);
+  if (code === 'EADDRINUSE' || code === 'EACCES' || code === 'EADDRNOTAVAIL') {
+    console.error(`error: cannot listen: ${error instanceof Error ? error.message : code}`);
+    console.error('hint: Set PORT to a free port, as PORT=8081; HOST is the address to listen on.');
+    return;
+  }
+  console.error(error);
+}
