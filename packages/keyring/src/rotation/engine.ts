@@ -50,24 +50,37 @@ export async function advanceProject(
     const progress = await selectProgress(context.database, rotationId, projectId);
     if (progress === undefined) return 'rest';
     try {
-      const next = await step(context, progress, direction, attempt, signal);
+      const next =
+        overtaken < MOST_OVERTAKEN
+          ? await stepOrBlock(context, progress, direction, attempt, signal)
+          : await block(context, progress, 'contended', 'Something else keeps changing the keyring of this project.');
       if (next !== 'again') return next;
       overtaken = 0;
     } catch (error) {
-      if (error instanceof KeyringError && error.code === 'unregistered_column') {
-        return block(context, progress, error.code, error.message);
-      }
-      // The fence, too: the pointer moved while the sweep was on its way. What the project wants now is in its row.
-      const lost = error instanceof Overtaken || isTransient(error) || sqlState(error) === sqlStates.staleVersion;
+      const state = sqlState(error);
+      // The fence, too: the pointer moved while the sweep was on its way. And a version number that somebody else took.
+      // What the project wants now is in its row.
+      const lost =
+        error instanceof Overtaken ||
+        isTransient(error) ||
+        state === sqlStates.staleVersion ||
+        state === sqlStates.uniqueViolation;
       if (!lost) {
         if (await ended(context, progress)) return 'rest';
         throw error;
       }
       overtaken += 1;
-      if (overtaken === MOST_OVERTAKEN) {
-        return block(context, progress, 'contended', 'Something else keeps changing the keyring of this project.');
-      }
     }
+  }
+}
+
+async function stepOrBlock(...args: Parameters<typeof step>): Promise<Advance | 'again'> {
+  try {
+    return await step(...args);
+  } catch (error) {
+    if (!(error instanceof KeyringError) || error.code !== 'unregistered_column') throw error;
+    const [context, progress] = args;
+    return block(context, progress, error.code, error.message);
   }
 }
 
@@ -137,8 +150,9 @@ async function promote(
 ): Promise<Advance | 'again'> {
   const { projectId } = progress;
   const { source, target } = versions(progress);
-  const trouble = await keyTrouble(context, projectId, target);
-  if (trouble !== undefined) return fail(context, progress, 'self_test_failed', `The new version is no good: ${trouble}`);
+  const trouble = await keyTrouble(context.dataKeys.selfTest(projectId, target));
+  if (trouble !== undefined)
+    return fail(context, progress, 'self_test_failed', `The new version is no good: ${trouble}`);
   return moving(context, progress, attempt, async (tx, waitMs) => {
     if (!(await moveProject(tx, progress, { to: 'sweeping' }))) throw new Overtaken();
     if (!(await movePrimary(tx, { projectId, from: source, to: target, waitMs }))) throw new Overtaken();
@@ -159,7 +173,7 @@ async function turnBack(
 ): Promise<Advance | 'again'> {
   const { projectId } = progress;
   const { source, target } = versions(progress);
-  const trouble = await keyTrouble(context, projectId, source);
+  const trouble = await keyTrouble(context.dataKeys.selfTest(projectId, source));
   if (trouble !== undefined) return block(context, progress, 'key_unavailable', `There is no way back: ${trouble}`);
   return moving(context, progress, attempt, async (tx, waitMs) => {
     if (!(await moveProject(tx, progress, { to: 'rolling_back', direction: 'back' }))) throw new Overtaken();
@@ -177,9 +191,9 @@ async function turnBack(
 const unusable: ReadonlySet<string> = new Set(['decryption_failed', 'key_destroyed', 'key_disabled', 'unknown_key']);
 
 /** Why nothing can be encrypted with a version, if so: the trouble of one project, which must not become that of all. */
-async function keyTrouble(context: RotationContext, projectId: string, keyId: string): Promise<string | undefined> {
+async function keyTrouble(trial: Promise<unknown>): Promise<string | undefined> {
   try {
-    await context.dataKeys.selfTest(projectId, keyId);
+    await trial;
     return undefined;
   } catch (error) {
     if (error instanceof KeyringError && unusable.has(error.code)) return error.message;
@@ -275,7 +289,7 @@ async function sweepTo(
   signal: AbortSignal,
 ): Promise<boolean> {
   const columns = await requireSoundCatalog(context.database);
-  const trouble = await keyTrouble(context, progress.projectId, keyId);
+  const trouble = await keyTrouble(context.dataKeys.get(progress.projectId, keyId));
   if (trouble !== undefined) {
     await block(context, progress, 'key_unavailable', `Nothing can be moved to its version: ${trouble}`);
     return false;
@@ -399,14 +413,17 @@ async function blockRows(
   unreadable: ReadonlyMap<string, readonly Unreadable[]>,
   held: number,
 ): Promise<void> {
+  const quarantined = [...unreadable.values()].reduce((sum, rows) => sum + rows.length, 0);
+  const code = quarantined > 0 ? 'rows_quarantined' : 'rows_locked';
+  const parts = [
+    quarantined > 0 ? `${String(quarantined)} rows do not open` : '',
+    held > 0 ? `${String(held)} rows are held by other transactions` : '',
+  ];
+  const detail = parts.filter((part) => part !== '').join('; ');
   await transaction(context.database, async (tx) => {
-    const quarantined = await replaceQuarantine(tx, progress, unreadable);
-    const code = quarantined > 0 ? 'rows_quarantined' : 'rows_locked';
-    const parts = [
-      quarantined > 0 ? `${String(quarantined)} rows do not open` : '',
-      held > 0 ? `${String(held)} rows are held by other transactions` : '',
-    ];
-    await recordStop(context, tx, progress, 'blocked', code, parts.filter((part) => part !== '').join('; '));
+    // Compare-and-set first: of two runners that come to the same end, one writes.
+    await recordStop(context, tx, progress, 'blocked', code, detail);
+    await replaceQuarantine(tx, progress, unreadable);
   });
 }
 

@@ -3,12 +3,12 @@ import type { Queryable } from '../db/port.ts';
 import type { ProjectProgress } from './project-store.ts';
 import type { Unreadable } from './rows.ts';
 
-/** Makes the quarantine of a project's column say exactly which rows do not open now. Gives the project's number of them. */
+/** Makes the quarantine of a project say exactly which rows do not open now. */
 export async function replaceQuarantine(
   tx: Queryable,
   of: ProjectProgress,
   unreadable: ReadonlyMap<string, readonly Unreadable[]>,
-): Promise<number> {
+): Promise<void> {
   await tx.query({ text: 'delete from keyring.quarantine where project_id = $1', values: [of.projectId] });
   const entries = [...unreadable].flatMap(([label, rows]) => rows.map((one) => ({ label, ...one })));
   await tx.query({
@@ -28,7 +28,6 @@ export async function replaceQuarantine(
     text: 'update keyring.rotation_projects set rows_quarantined = $3 where rotation_id = $1 and project_id = $2',
     values: [of.rotationId, of.projectId, entries.length],
   });
-  return entries.length;
 }
 
 export async function selectQuarantine(database: Queryable, rotationId: string): Promise<QuarantinedRow[]> {

@@ -65,7 +65,7 @@ async function drive(
   try {
     if (direction === undefined) return;
     await advanceAll(context, id, direction, stop);
-    await transaction(context.database, (tx) => settleRotation(context, tx, id));
+    await transaction(context.database, (tx) => settleRotation(context, tx, id, direction));
   } catch (error) {
     // Halted by a pause or a rollback, or asked to stop: no failure. Whoever called looks at the rotation again.
     if (!stop.aborted) throw error;

@@ -9,14 +9,19 @@ type Counts = Readonly<Partial<Record<RotationProjectState, number>>>;
 const moving = ['requested', 'staged', 'sweeping', 'verifying', 'rolling_back'] as const;
 const ended: ReadonlySet<RotationState> = new Set(['completed', 'rolled_back', 'canceled', 'failed']);
 
-/** Gives a rotation the state that its projects add up to, once none of them moves any more. */
+/**
+ * Gives a rotation the state that its projects add up to, once none of them moves any more. `driven` is the way its runner
+ * was going: when it has been turned around since, what is at rest has yet to be tried the other way.
+ */
 export async function settleRotation(
   { audit }: Pick<RotationContext, 'audit'>,
   tx: Queryable,
   id: string,
+  driven?: Direction,
 ): Promise<void> {
   const rotation = await lockRotation(tx, id);
   if (rotation === undefined || ended.has(rotation.state)) return;
+  if (driven !== undefined && rotation.direction !== driven) return;
   const counts = await countProjectStates(tx, id);
   if (moving.some((state) => counts[state])) return;
   const state = outcome(counts, rotation.direction);
@@ -32,7 +37,8 @@ export async function settleRotation(
 
 function outcome(counts: Counts, direction: Direction): RotationState {
   if (counts.blocked) return 'blocked';
-  if (direction === 'back') return 'rolled_back';
+  // Everything was finalized before the rollback came to it: then nothing was rolled back.
+  if (direction === 'back' && (counts.rolled_back || counts.canceled || counts.failed)) return 'rolled_back';
   if (counts.failed) return 'failed';
   return counts.completed ? 'completed' : 'canceled';
 }
