@@ -7,7 +7,6 @@ import {
   putSecret,
   rewrite,
   rowsUnder,
-  untilItWaits,
   useDatabase,
   type Project,
   type Session,
@@ -46,8 +45,8 @@ async function setOut(project: Project): Promise<Crowd> {
       if (result === 'MK001') {
         refused += 1;
         primary = await by.value('select primary_key_id from keyring.keyrings where project_id = $1', [project.id]);
-      } else {
-        expect(result).toBe('done');
+      } else if (result !== 'done') {
+        throw new Error(`a writer was refused with ${result}`);
       }
       ended += 1;
       waiting.get(ended)?.();
@@ -102,13 +101,20 @@ test('without the queue in the fence, a promote starves behind them', async () =
   crowd = await setOut(project);
   await crowd.until(2 * WRITERS);
 
-  const before = crowd.ended();
-  const promoting = outcome(promote(promoter, project, ...project.keys));
-  await untilItWaits(admin, promoter);
-  await crowd.until(before + 8 * WRITERS);
-  expect(await admin.value('select cardinality(pg_blocking_pids($1)) > 0', [promoter.pid])).toBe(true);
-  await admin.run('select pg_cancel_backend($1)', [promoter.pid]);
-  expect(await promoting).toBe('57014');
+  // Luck may let one through at once, where all 32 pause together; not each of five.
+  let starved = false;
+  for (let attempt = 0; attempt < 5 && !starved; attempt++) {
+    const [from, to] = attempt % 2 === 0 ? project.keys : [project.keys[1], project.keys[0]];
+    const promoting = outcome(promote(promoter, project, from, to));
+    starved = await Promise.race([
+      promoting.then(() => false),
+      crowd.until(crowd.ended() + 8 * WRITERS).then(() => true),
+    ]);
+    if (starved) await admin.run('select pg_cancel_backend($1)', [promoter.pid]);
+    const result = await promoting;
+    if (!starved) expect(result).toBe('done');
+  }
+  expect(starved).toBe(true);
   await promoter.run('rollback');
   await crowd.stop();
   await admin.run(whole);
