@@ -18,14 +18,18 @@ import { countOthers } from './rows-store.ts';
 import type { Unreadable } from './rows.ts';
 import { sweepProject } from './sweep.ts';
 import { verifyProject } from './verify.ts';
-import { backoffMs } from './wait.ts';
+import { backoffMs, waitedMs } from './wait.ts';
 
 /** What became of a project: at rest for this run, or wanting another try after a while. */
-export type Advance = 'rest' | { readonly retryAfterMs: number };
+export type Advance =
+  'rest' | { readonly retryAfterMs: number; /** Which try the wait is after. */ readonly tried: number };
 
 // While a promote waits, the writers of its project wait behind it: so it waits a little, lets them go, and comes back.
 const FIRST_PROMOTE_WAIT_MS = 50;
 const LONGEST_PROMOTE_WAIT_MS = 2_000;
+
+const FIRST_ROW_WAIT_MS = 20;
+const LONGEST_ROW_WAIT_MS = 1_000;
 
 // Far more than processes that drive the same rotation can cost each other, far less than for ever.
 const MOST_OVERTAKEN = 20;
@@ -116,11 +120,11 @@ async function step(
     case 'staged':
       return promote(context, progress, attempt);
     case 'sweeping':
-      return sweep(context, progress, signal);
+      return sweep(context, progress, attempt, signal);
     case 'verifying':
       return verify(context, progress, signal);
     case 'rolling_back':
-      return sweepBack(context, progress, signal);
+      return sweepBack(context, progress, attempt, signal);
     default:
       return 'rest';
   }
@@ -216,7 +220,7 @@ async function moving(
   } catch (error) {
     if (sqlState(error) === sqlStates.canceled) {
       // The waits double up to the longest, so this many tries are about the patience.
-      if (attempt * LONGEST_PROMOTE_WAIT_MS <= context.lockPatienceMs) return { retryAfterMs: waitMs };
+      if (attempt * LONGEST_PROMOTE_WAIT_MS <= context.lockPatienceMs) return { retryAfterMs: waitMs, tried: attempt };
       return block(
         context,
         progress,
@@ -234,11 +238,12 @@ async function moving(
 async function sweep(
   context: RotationContext,
   progress: ProjectProgress,
+  attempt: number,
   signal: AbortSignal,
 ): Promise<Advance | 'again'> {
   const { target } = versions(progress);
-  const clear = await sweepTo(context, progress, target, signal);
-  if (!clear) return 'rest';
+  const swept = await sweepTo(context, progress, target, attempt, signal);
+  if (swept !== 'clear') return swept;
   await transaction(context.database, async (tx) => {
     if (!(await moveProject(tx, progress, { to: 'verifying' }))) throw new Overtaken();
     await context.audit.record(tx, {
@@ -271,34 +276,42 @@ async function verify(
 async function sweepBack(
   context: RotationContext,
   progress: ProjectProgress,
+  attempt: number,
   signal: AbortSignal,
 ): Promise<Advance | 'again'> {
   const { source } = versions(progress);
-  const clear = await sweepTo(context, progress, source, signal);
-  if (!clear) return 'rest';
+  const swept = await sweepTo(context, progress, source, attempt, signal);
+  if (swept !== 'clear') return swept;
   const proof = await proveProject(context, progress, source, signal);
   if (proof === 'blocked') return 'rest';
   if (proof !== 'proved') return 'again';
   return finalize(context, progress, source, 'rolled_back');
 }
 
+/** Rows that others hold are waited for outside of here, where other projects get their turn meanwhile. */
 async function sweepTo(
   context: RotationContext,
   progress: ProjectProgress,
   keyId: string,
+  attempt: number,
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<Advance | 'clear'> {
   const columns = await requireSoundCatalog(context.database);
   const trouble = await keyTrouble(context.dataKeys.get(progress.projectId, keyId));
   if (trouble !== undefined) {
-    await block(context, progress, 'key_unavailable', `Nothing can be moved to its version: ${trouble}`);
-    return false;
+    return block(context, progress, 'key_unavailable', `Nothing can be moved to its version: ${trouble}`);
   }
   await noteRowsToMove(context.database, progress, await countOthers(context.database, progress.projectId, keyId));
-  const { unreadable, held } = await sweepProject(context, progress, keyId, columns, signal);
-  if (unreadable.size === 0 && held === 0) return true;
+  const { unreadable, held, fruitful } = await sweepProject(context, progress, keyId, columns, signal);
+  if (unreadable.size === 0 && held === 0) return 'clear';
+  if (held > 0) {
+    const tried = fruitful ? 1 : attempt;
+    const waitMs = backoffMs(tried, FIRST_ROW_WAIT_MS, LONGEST_ROW_WAIT_MS);
+    const waited = waitedMs(tried, FIRST_ROW_WAIT_MS, LONGEST_ROW_WAIT_MS);
+    if (waited + waitMs <= context.lockPatienceMs) return { retryAfterMs: waitMs, tried };
+  }
   await blockRows(context, progress, unreadable, held);
-  return false;
+  return 'rest';
 }
 
 async function proveProject(

@@ -137,7 +137,7 @@ async function advanceAll(
         }
         const outcome = await advanceProject(context, id, next.projectId, direction, next.attempt, signal);
         if (outcome === 'rest') continue;
-        queue.push({ ...next, attempt: next.attempt + 1, notBefore: performance.now() + outcome.retryAfterMs });
+        queue.push({ ...next, attempt: outcome.tried + 1, notBefore: performance.now() + outcome.retryAfterMs });
       }
     } catch (error) {
       failed = true;

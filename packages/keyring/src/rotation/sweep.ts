@@ -5,7 +5,6 @@ import type { RotationContext } from './context.ts';
 import type { ProjectProgress } from './project-store.ts';
 import { countOthers, replaceCiphertexts, selectRowIds, selectRows, type Replacement } from './rows-store.ts';
 import { isUnreadable, RowCrypto, type Unreadable } from './rows.ts';
-import { backoffMs, pause } from './wait.ts';
 
 // Ids are read in windows: one sort of the project's rows per window, a few megabytes of ids at once.
 const WINDOW = 20_000;
@@ -15,13 +14,15 @@ const LANES = 2;
 export interface SweepResult {
   /** By column label: rows that do not open. */
   readonly unreadable: ReadonlyMap<string, readonly Unreadable[]>;
-  /** Rows that open, and that somebody held all the time this sweep was willing to wait. */
+  /** Rows that open, and that somebody held at the last pass. */
   readonly held: number;
+  /** Did it move any? */
+  readonly fruitful: boolean;
 }
 
 /**
  * Moves every encrypted row of a project to `keyId`, in passes, until none is left but those that do not open or that
- * others hold for longer than the patience. Where it stopped is nowhere written down: the rows say it.
+ * others hold; it waits for nobody. Where it stopped is nowhere written down: the rows say it.
  */
 export async function sweepProject(
   context: RotationContext,
@@ -31,8 +32,7 @@ export async function sweepProject(
   signal: AbortSignal,
 ): Promise<SweepResult> {
   const target = await context.dataKeys.get(progress.projectId, keyId);
-  let fruitless = 0;
-  let waitedMs = 0;
+  let fruitful = false;
   for (;;) {
     const unreadable = new Map<string, Unreadable[]>();
     let moved = 0;
@@ -44,16 +44,8 @@ export async function sweepProject(
     signal.throwIfAborted();
     const lost = [...unreadable.values()].reduce((sum, rows) => sum + rows.length, 0);
     const held = (await countOthers(context.database, progress.projectId, keyId)) - lost;
-    if (held <= 0) return { unreadable, held: 0 };
-    fruitless = moved > 0 ? 0 : fruitless + 1;
-    if (fruitless > 0) {
-      const waitMs = backoffMs(fruitless, 20, 1_000);
-      if (waitedMs + waitMs > context.lockPatienceMs) return { unreadable, held };
-      await pause(waitMs, signal);
-      waitedMs += waitMs;
-    } else {
-      waitedMs = 0;
-    }
+    if (moved > 0) fruitful = true;
+    if (held <= 0 || moved === 0) return { unreadable, held: Math.max(held, 0), fruitful };
   }
 }
 
