@@ -125,7 +125,7 @@ export async function startInstallation(): Promise<Installation> {
       await using owner = await session(test.ownerUrl, 'test owner');
       for (const statement of statements) await owner.query(statement);
     },
-    open: ({ wrap = (database) => database, ...options } = {}) =>
+    open: ({ wrap = (database: Database) => database, ...options } = {}) =>
       openKeyring({ database: wrap(shared), rootKey, ...options }),
     async seal(place, value, keyId) {
       const keys = await freshKeys();
