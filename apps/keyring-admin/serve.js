@@ -1,3 +1,4 @@
+// @ts-check
 // What `npm start` runs: an HTTP server around the built app, which opens the rest (src/lib/server/program.ts).
 import { access } from 'node:fs/promises';
 import http from 'node:http';
@@ -21,7 +22,7 @@ const server = http.createServer((request, response) => {
 server.headersTimeout = 10_000;
 server.requestTimeout = 30_000;
 
-/** @type {Promise<BuiltApp['handler']> | undefined} */
+/** @type {ReturnType<typeof openApp> | undefined} */
 let opening;
 let closing = false;
 process.on('SIGINT', () => void stop());
@@ -57,11 +58,6 @@ async function listen(host, port) {
   });
 }
 
-/**
- * @typedef {object} BuiltApp
- * @property {(request: http.IncomingMessage, response: http.ServerResponse, next: () => void) => void} handler
- */
-
 /** Imports the built app, whose `init` hook opens the program. */
 async function openApp() {
   const built = new URL('./build/handler.js', import.meta.url);
@@ -72,19 +68,18 @@ async function openApp() {
   });
   // We are called by plain HTTP, and say so to the adapter by a header that nobody outside can set: see toApp.
   process.env['PROTOCOL_HEADER'] = 'x-mh-protocol';
-  return /** @type {BuiltApp} */ (await import(built.href)).handler;
+  const { handler } = await import('./build/handler.js');
+  return handler;
 }
 
 /**
  * A POST without `Origin` is from a program: browsers send it with every one. SvelteKit takes it for a form from another
- * site unless it is declared as JSON, and the API would rather say what is missing.
+ * site unless it is declared as JSON, and the API would rather say what is missing. What does come from another site, src/lib/server/guard.ts refuses.
  * @param {http.IncomingMessage} request
  */
 function toApp(request) {
   request.headers['x-mh-protocol'] = 'http';
-  if (request.url?.startsWith('/api/') && request.headers.host !== undefined) {
-    request.headers.origin ??= `http://${request.headers.host}`;
-  }
+  if (request.headers.host !== undefined) request.headers.origin ??= `http://${request.headers.host}`;
 }
 
 /** @param {import('./src/lib/server/program.ts').Program | undefined} opened */
@@ -98,6 +93,11 @@ function announce(opened) {
   for (const notice of host.notices) console.log(`\n${notice}`);
   console.log(`\nroot key   ${rootKeyPlace(host.rootKeyUri)}: losing it loses every secret.`);
   console.log(`API token  ${tokenFile.file}`);
+  if (!isLoopback()) {
+    console.log(
+      'warning    the page has no sign-in: whoever reaches this address sees the names of projects and keys.',
+    );
+  }
   console.log(`page       ${address()}\n\nCtrl-C stops it; rotations continue at the next start.`);
 }
 
@@ -107,11 +107,17 @@ function rootKeyPlace(uri) {
   return uri.startsWith('file:') ? uri.slice('file:'.length) : uri.slice(0, uri.indexOf(':') + 1);
 }
 
+function isLoopback() {
+  const bound = server.address();
+  return bound !== null && typeof bound === 'object' && /^(127\.|::1$)/.test(bound.address);
+}
+
 function address() {
   const bound = server.address();
   if (bound === null || typeof bound === 'string') return '';
+  const everywhere = bound.address === '0.0.0.0' || bound.address === '::';
   const host = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address;
-  return `http://${host}:${bound.port}`;
+  return `http://${everywhere ? '127.0.0.1' : host}:${bound.port}`;
 }
 
 /** Once: in order. Twice: at once. */

@@ -1,4 +1,5 @@
 import { KeyringError, type Keyring, type Rotation } from '@meshhook/keyring';
+import { count } from '../format.ts';
 import type { Log } from './log.ts';
 
 /** Drives rotations that nobody drives: those asked for here, and those whose process died. */
@@ -22,8 +23,8 @@ export function startRunner(options: RunnerOptions): Runner {
   const { rotations, log, everyMs = 2_000, atOnce = 4, longestBackoffMs = 60_000 } = options;
   const stop = new AbortController();
   const running = new Map<string, Promise<void>>();
-  const failures = new Map<string, { count: number; notBefore: number }>();
-  const backoff = (count: number): number => Math.min(everyMs * 2 ** (count - 1), longestBackoffMs);
+  const failures = new Map<string, { times: number; notBefore: number }>();
+  const backoff = (times: number): number => Math.min(everyMs * 2 ** (times - 1), longestBackoffMs);
   let woken = false;
   let endNap: () => void = () => undefined;
 
@@ -52,17 +53,16 @@ export function startRunner(options: RunnerOptions): Runner {
       log.info(`rotation ${id}: ${summary(rotation)}`);
     } catch (error) {
       if (stop.signal.aborted) return;
-      const count = (failures.get(id)?.count ?? 0) + 1;
-      failures.set(id, { count, notBefore: Date.now() + backoff(count) });
-      log.error(`rotation ${id}: ${inWords(error)} Tried again in ${backoff(count) / 1000} s.`);
+      const times = (failures.get(id)?.times ?? 0) + 1;
+      failures.set(id, { times, notBefore: Date.now() + backoff(times) });
+      log.error(`rotation ${id}: ${inWords(error)} Tried again in ${backoff(times) / 1000} s.`);
     } finally {
       running.delete(id);
       wake();
     }
   };
 
-  const turn = async (): Promise<void> => {
-    const waiting = await rotations.waiting();
+  const start = (waiting: readonly string[]): void => {
     for (const id of failures.keys()) if (!waiting.includes(id)) failures.delete(id);
     for (const id of waiting) {
       if (running.size >= atOnce || stop.signal.aborted) return;
@@ -75,9 +75,10 @@ export function startRunner(options: RunnerOptions): Runner {
     let failed = 0;
     while (!stop.signal.aborted) {
       try {
-        await turn();
+        const waiting = await rotations.waiting();
         if (failed > 0) log.info('The runner looks for rotations again.');
         failed = 0;
+        start(waiting);
       } catch (error) {
         // Said once: an outage of an hour is one line, not a thousand.
         if (++failed === 1) log.error(`The runner cannot look for rotations: ${inWords(error)}`);
@@ -100,8 +101,8 @@ export function startRunner(options: RunnerOptions): Runner {
 
 function summary({ state, projects, rows, durationMs }: Rotation): string {
   const seconds = durationMs === undefined ? '' : ` in ${(durationMs / 1000).toFixed(1)} s`;
-  const lost = rows.quarantined === 0 ? '' : `, ${rows.quarantined} rows do not open`;
-  return `${state}, ${projects.total} projects, ${rows.moved} secrets re-encrypted${lost}${seconds}`;
+  const lost = rows.quarantined === 0 ? '' : `, ${count(rows.quarantined, 'row does', 'rows do')} not open`;
+  return `${state}, ${count(projects.total, 'project')}, ${count(rows.moved, 'secret')} re-encrypted${lost}${seconds}`;
 }
 
 function inWords(error: unknown): string {
