@@ -1,0 +1,85 @@
+import { KeyringError, type KeyVersion } from '@meshhook/keyring';
+import type { Command } from 'commander';
+import { group, leaf } from '../command.ts';
+import { withKeyring, type App } from '../session.ts';
+import { ask } from '../terminal/prompt.ts';
+import { table, type Column } from '../terminal/table.ts';
+import { count, day, instant, line } from '../terminal/text.ts';
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+export function registerKeys(program: Command, app: App): void {
+  const keys = group(program, 'keys', 'key versions: list them, destroy one');
+
+  leaf(keys, 'list', 'lists key versions with their ids, fingerprints and times', [
+    'mh-keys keys list',
+    'mh-keys keys list --project acme --json',
+  ])
+    .option('--project <project>', 'name or id (default: all projects)')
+    .action(async ({ project }: { project?: string }) => {
+      const found = await withKeyring(app, async (keyring) =>
+        keyring.keys.list({
+          limit: 10_000,
+          ...(project === undefined ? {} : { projectId: (await keyring.projects.resolve(project)).id }),
+        }),
+      );
+      app.terminal.result({ keys: found }, () =>
+        found.length === 0
+          ? 'There are no keys yet: the first secret of a project makes its version 1.'
+          : table(found, columns, (title) => app.terminal.style('bold', title)),
+      );
+    });
+
+  leaf(keys, 'destroy <key>', 'erases a key version for good; what is under it never opens again', [
+    "mh-keys keys destroy 6f1c2f0e-0b0a-4d43-9a53-0c6a2b5b8f11 --reason 'retention is over'",
+    "mh-keys keys destroy 6f1c2f0e-0b0a-4d43-9a53-0c6a2b5b8f11 --reason 'retention is over' --yes",
+  ])
+    .requiredOption('--reason <text>', 'why, for the audit log')
+    .option('--yes', 'do not ask; needed where there is no terminal to ask at')
+    .action(async (id: string, { reason, yes }: { reason: string; yes?: boolean }) => {
+      const key = await withKeyring(app, async (keyring) => {
+        const found = UUID.test(id) ? await keyring.keys.get(id.toLowerCase()) : undefined;
+        if (found === undefined) throw new KeyringError('unknown_key', `There is no key version ${id}.`);
+        if (yes !== true) await confirm(app, found);
+        return keyring.keys.destroy(found.id, { reason });
+      });
+      app.terminal.result({ key }, () => destroyed(key));
+    });
+}
+
+async function confirm({ stdin, stderr, terminal }: App, key: KeyVersion): Promise<void> {
+  if (stdin.isTTY !== true) {
+    throw new KeyringError('invalid_argument', 'There is no terminal to ask at whether you are sure.', {
+      remedy: 'Add --yes.',
+    });
+  }
+  terminal.say(
+    line`This erases version ${key.version} of ${key.projectName} for good (${key.status}, ${count(key.rows)} rows).`,
+  );
+  const typed = await ask(stdin, stderr, 'Type the id of the key to go on: ', { hidden: false });
+  if (typed.trim().toLowerCase() !== key.id) {
+    throw new KeyringError('invalid_argument', 'That is another id. Nothing was destroyed.', {
+      remedy: 'Check the id with `mh-keys keys list`.',
+    });
+  }
+}
+
+function destroyed({ version, projectName, destroyedAt }: KeyVersion): string {
+  return [
+    line`Version ${version} of ${projectName} is destroyed (${instant(destroyedAt)}).`,
+    'Its wrapped bytes are gone from the live row. They live on in dead row versions until vacuum, in the write-ahead log',
+    'and in backups until those expire, where the wrapping key of that time still opens them.',
+  ].join('\n');
+}
+
+const columns: readonly Column<KeyVersion>[] = [
+  { title: 'PROJECT', value: ({ projectName }) => projectName },
+  { title: 'VERSION', value: ({ version }) => String(version), align: 'right' },
+  { title: 'STATUS', value: ({ status }) => status },
+  { title: 'KEY', value: ({ id }) => id },
+  { title: 'ROWS', value: ({ rows }) => count(rows), align: 'right' },
+  { title: 'FINGERPRINT', value: ({ fingerprint }) => fingerprint },
+  { title: 'CREATED', value: ({ createdAt }) => instant(createdAt) },
+  { title: 'KEPT UNTIL', value: ({ retentionUntil }) => day(retentionUntil) },
+  { title: 'DESTROYED', value: ({ destroyedAt }) => day(destroyedAt) },
+];

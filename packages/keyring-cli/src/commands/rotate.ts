@@ -1,0 +1,128 @@
+import type { Keyring, Rotation, RotationDetail, RotationPreview, RotationRequest } from '@meshhook/keyring';
+import { Option, type Command } from 'commander';
+import { leaf } from '../command.ts';
+import { detail, drive, requireEnd } from '../drive.ts';
+import { Unhealthy } from '../exit-codes.ts';
+import { withKeyring, type App } from '../session.ts';
+import { plural } from '../terminal/text.ts';
+import { quarantineTable, rotationSummary } from '../views.ts';
+
+interface Options {
+  readonly project?: string[];
+  readonly all?: boolean;
+  readonly reason?: string;
+  readonly dryRun?: boolean;
+  readonly wait: boolean;
+  /** True without an id: all that are open. */
+  readonly resume?: string | true;
+}
+
+export function registerRotate(program: Command, app: App): void {
+  const rotate = leaf(program, 'rotate', 'moves every secret of projects to a new key version, and proves it', [
+    'mh-keys rotate --project acme',
+    "mh-keys rotate --project acme --project globex --reason 'quarterly'",
+    'mh-keys rotate --all --json',
+    'mh-keys rotate --all --dry-run      # opens every row that would move, and changes nothing',
+    'mh-keys rotate --resume             # goes on with whatever is waiting, paused or blocked',
+  ]);
+  rotate
+    .option('--project <project...>', 'name or id; may be given again')
+    .addOption(new Option('--all', 'every project that has a key').conflicts('project'))
+    .option('--reason <text>', 'why, for the audit log')
+    .option('--dry-run', 'only try to open every row that would move')
+    .option('--no-wait', 'ask for it and leave; a running server, or --resume, does it')
+    .addOption(
+      new Option('--resume [rotation]', 'go on with one rotation, or with all that are open').conflicts([
+        ...['project', 'all', 'reason', 'dryRun'],
+      ]),
+    )
+    .action(async (options: Options) => {
+      if (options.resume !== undefined) {
+        await withKeyring(app, (keyring) => resume(app, keyring, options.resume), { minds: 'signal' });
+        return;
+      }
+      if (options.project === undefined && options.all !== true) {
+        rotate.error('error: say what to rotate: --project <project>, --all, or --resume');
+      }
+      if (options.dryRun === true) {
+        await withKeyring(app, async (keyring) =>
+          preview(app, await keyring.rotations.preview(await ask(keyring, options))),
+        );
+      } else {
+        await withKeyring(app, (keyring) => run(app, keyring, options), { minds: 'signal' });
+      }
+    });
+}
+
+async function ask(keyring: Keyring, { project, reason }: Options): Promise<RotationRequest> {
+  const projects: string[] = [];
+  for (const name of project ?? []) projects.push((await keyring.projects.resolve(name)).id);
+  return {
+    projects: project === undefined ? 'all' : [...new Set(projects)],
+    ...(reason === undefined ? {} : { reason }),
+  };
+}
+
+async function run(app: App, keyring: Keyring, options: Options): Promise<void> {
+  const { terminal } = app;
+  const request = await ask(keyring, options);
+  app.signal.throwIfAborted();
+  const { id } = await keyring.rotations.request(request);
+  if (!options.wait) {
+    const rotation = await detail(keyring, id);
+    const how = `A running server does it, or \`mh-keys rotate --resume ${id}\`.`;
+    terminal.result({ rotation }, () => `Asked for the rotation ${id}. ${how}`);
+    return;
+  }
+  const rotation = await drive(app, keyring, id);
+  terminal.result({ rotation }, () => rotationSummary(terminal, rotation));
+  requireEnd(rotation, 'completed');
+}
+
+function preview({ terminal }: App, found: RotationPreview): void {
+  const { projects, rows, unreadable } = found;
+  terminal.result({ preview: found }, () => {
+    const what = `Would move ${plural(rows, 'row')} of ${plural(projects, 'project')}. Nothing was changed.`;
+    return unreadable.length === 0 ? what : `${what}\n\n${quarantineTable(terminal, unreadable)}`;
+  });
+  if (unreadable.length > 0) {
+    throw new Unhealthy(
+      `${plural(unreadable.length, 'row does not', 'rows do not')} open, and would block the rotation.`,
+      'Mend them first: docs/runbooks/a-row-does-not-open.md.',
+      { unreadable: unreadable.length },
+    );
+  }
+}
+
+async function resume(app: App, keyring: Keyring, which: Options['resume']): Promise<void> {
+  const { terminal } = app;
+  const ids = typeof which === 'string' ? [which] : await openRotations(keyring);
+  const rotations: RotationDetail[] = [];
+  for (const id of ids) rotations.push(await resumeOne(app, keyring, id));
+  terminal.result({ rotations }, () => {
+    if (rotations.length === 0) return 'No rotation is waiting, paused or blocked.';
+    return rotations.map((rotation) => rotationSummary(terminal, rotation)).join('\n\n');
+  });
+  for (const rotation of rotations) requireResumedEnd(rotation);
+}
+
+/** Paused or blocked, it is set going; then it is driven. */
+export async function resumeOne(app: App, keyring: Keyring, id: string): Promise<RotationDetail> {
+  const { id: known, state } = await detail(keyring, id);
+  if (state === 'paused' || state === 'blocked') await keyring.rotations.resume(known);
+  return drive(app, keyring, known);
+}
+
+/** A rotation that was on its way back ends there. */
+export function requireResumedEnd(rotation: RotationDetail): void {
+  const back = rotation.projectDetails.some(({ direction }) => direction === 'back');
+  requireEnd(rotation, back || rotation.state === 'canceled' ? 'rolled_back' : 'completed');
+}
+
+async function openRotations(keyring: Keyring): Promise<string[]> {
+  const stopped: ReadonlySet<Rotation['state']> = new Set(['paused', 'blocked']);
+  const listed = await keyring.rotations.list({ limit: 500 });
+  const waiting = await keyring.rotations.waiting();
+  const standing = listed.filter(({ state }) => stopped.has(state)).map(({ id }) => id);
+  return [...new Set([...waiting, ...standing.toReversed()])];
+}

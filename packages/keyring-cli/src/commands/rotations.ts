@@ -1,0 +1,90 @@
+import type { Receipt } from '@meshhook/keyring';
+import type { Command } from 'commander';
+import { asLeaf, leaf, wholeNumber } from '../command.ts';
+import { detail, drive, requireEnd } from '../drive.ts';
+import { withKeyring, type App } from '../session.ts';
+import { rotationSummary, rotationTable, rotationView } from '../views.ts';
+import { requireResumedEnd, resumeOne } from './rotate.ts';
+
+const ID = '6f1c2f0e-0b0a-4d43-9a53-0c6a2b5b8f11';
+
+interface Options {
+  readonly limit: number;
+  readonly before?: string;
+}
+
+export function registerRotations(program: Command, app: App): void {
+  const { terminal } = app;
+  const rotations = asLeaf(program.command('rotations [id]'), 'the history of rotations, or one in full', [
+    'mh-keys rotations',
+    `mh-keys rotations ${ID}`,
+    `mh-keys rotations pause ${ID}`,
+    'mh-keys rotations --limit 500 --json',
+  ]);
+  rotations
+    .option('--limit <n>', 'how many, the newest first (at most 500)', wholeNumber(1, 500), 50)
+    .option('--before <id>', 'only those asked for before that one')
+    .action((id: string | undefined, options: Options) => (id === undefined ? list(app, options) : show(app, id)));
+
+  leaf(rotations, 'pause <id>', 'brings a rotation to rest; reads and writes go on as ever', [
+    `mh-keys rotations pause ${ID}`,
+  ]).action(async (id: string) => {
+    const rotation = await withKeyring(app, (keyring) => keyring.rotations.pause(id));
+    terminal.result({ rotation }, () => `Paused. Go on with \`mh-keys rotations resume ${rotation.id}\`.`);
+  });
+
+  leaf(rotations, 'resume <id>', 'goes on with a paused or blocked rotation, and with one whose process died', [
+    `mh-keys rotations resume ${ID}`,
+  ]).action(async (id: string) => {
+    const rotation = await withKeyring(app, (keyring) => resumeOne(app, keyring, id), { minds: 'signal' });
+    terminal.result({ rotation }, () => rotationSummary(terminal, rotation));
+    requireResumedEnd(rotation);
+  });
+
+  leaf(rotations, 'rollback <id>', 'turns every project that is not finalized back to the version it came from', [
+    `mh-keys rotations rollback ${ID}`,
+  ]).action(async (id: string) => {
+    const rotation = await withKeyring(
+      app,
+      async (keyring) => drive(app, keyring, (await keyring.rotations.rollback(id)).id),
+      { minds: 'signal' },
+    );
+    terminal.result({ rotation }, () => rotationSummary(terminal, rotation));
+    requireEnd(rotation, 'rolled_back');
+  });
+
+  leaf(rotations, 'receipts <id>', 'the signed receipts of the projects that a rotation finalized', [
+    `mh-keys rotations receipts ${ID} > receipts.jsonl`,
+    `mh-keys rotations receipts ${ID} --json | jq '.receipts[0].payload | fromjson'`,
+  ]).action(async (id: string) => {
+    const receipts = await withKeyring(app, async (keyring) =>
+      keyring.rotations.receipts((await detail(keyring, id)).id),
+    );
+    terminal.result({ receipts }, () => receiptLines(receipts));
+  });
+}
+
+async function list(app: App, { limit, before }: Options): Promise<void> {
+  const rotations = await withKeyring(app, (keyring) =>
+    keyring.rotations.list({ limit, ...(before === undefined ? {} : { before }) }),
+  );
+  app.terminal.result({ rotations }, () => {
+    if (rotations.length === 0) return 'There were no rotations yet: `mh-keys rotate --all` starts one.';
+    return rotationTable(app.terminal, rotations);
+  });
+  const last = rotations.at(-1);
+  if (last !== undefined && rotations.length === limit) {
+    app.terminal.say(`Older ones: mh-keys rotations --before ${last.id}`);
+  }
+}
+
+async function show(app: App, id: string): Promise<void> {
+  const rotation = await withKeyring(app, (keyring) => detail(keyring, id));
+  app.terminal.result({ rotation }, () => rotationView(app.terminal, rotation));
+}
+
+/** One document a line: each can be kept, and verified, by itself. */
+function receiptLines(receipts: readonly Receipt[]): string {
+  if (receipts.length === 0) return 'No project of this rotation is finalized.';
+  return receipts.map((receipt) => JSON.stringify(receipt)).join('\n');
+}

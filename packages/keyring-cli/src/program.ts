@@ -1,0 +1,64 @@
+import { Command } from 'commander';
+import { registerAudit } from './commands/audit.ts';
+import { registerDoctor } from './commands/doctor.ts';
+import { registerInspect } from './commands/inspect.ts';
+import { registerKeys } from './commands/keys.ts';
+import { registerMigrate } from './commands/migrate.ts';
+import { registerProject } from './commands/project.ts';
+import { registerRootKey } from './commands/root-key.ts';
+import { registerRotate } from './commands/rotate.ts';
+import { registerRotations } from './commands/rotations.ts';
+import { registerSecrets } from './commands/secrets.ts';
+import { registerStatus } from './commands/status.ts';
+import { exitCodeMeanings } from './exit-codes.ts';
+import type { App } from './session.ts';
+
+const registrations = [
+  registerProject,
+  registerSecrets,
+  registerStatus,
+  registerRotate,
+  registerRotations,
+  registerKeys,
+  registerAudit,
+  registerDoctor,
+  registerInspect,
+  registerMigrate,
+  registerRootKey,
+];
+
+/** The commands, none of which has run yet. Every failure is thrown; `writeOut` gets what --help and --version say. */
+export function createProgram(app: App, version: string, writeOut: (text: string) => void): Command {
+  const program = new Command('mh-keys')
+    .description(
+      'Secrets in PostgreSQL under per-project, versioned keys, and the rotation that moves every one of them.',
+    )
+    .version(version)
+    // So that `rotations pause ID --json` gives --json to `pause`.
+    .enablePositionalOptions()
+    .exitOverride()
+    // Errors are told in one place, in one form: by whoever catches them.
+    .configureOutput({ writeOut, writeErr: writeOut, outputError: () => undefined })
+    .addHelpText('after', epilogue);
+  for (const register of registrations) register(program, app);
+  return program;
+}
+
+const epilogue = `
+Examples:
+  mh-keys project create acme
+  printf 'sk_live_…' | mh-keys secrets set STRIPE_KEY --project acme
+  mh-keys rotate --project acme
+
+Settings, from the environment:
+  DATABASE_URL       a PostgreSQL 15 to 18; absent: one of our own, under MESHHOOK_HOME
+  MESHHOOK_ROOT_KEY  a URI such as file:./root.key; absent: a file that goes with our own database
+  MESHHOOK_HOME      default .meshhook
+  NO_COLOR, CI       no colours; no progress bar
+
+Exit codes:
+${Object.entries(exitCodeMeanings)
+  .map(([code, meaning]) => `${code.padStart(5)}  ${meaning}`)
+  .join('\n')}
+
+A project goes by its name or its id. A secret's value is never an argument.`;

@@ -1,0 +1,96 @@
+/** The real binary, as a shell would run it. */
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+
+const root = path.join(import.meta.dirname, '../../../..');
+const binary = path.join(root, 'packages/keyring-cli/bin/mh-keys.js');
+const packages = ['keyring', 'keyring-embedded', 'keyring-cli'].map((name) => path.join(root, 'packages', name));
+
+export interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly input?: string | Uint8Array;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+}
+
+export interface Running {
+  readonly child: ChildProcess;
+  readonly outcome: Promise<Outcome>;
+  /** Settles when standard error has this text. */
+  says(text: string): Promise<void>;
+}
+
+/** Builds what is older than its sources: `npm test` has built everything, `npx vitest` has not. */
+export function build(): void {
+  if (!packages.some(isStale)) return;
+  execFileSync(path.join(root, 'node_modules/.bin/tsc'), ['-b', 'packages/keyring-cli'], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  cpSync(path.join(root, 'supabase/migrations'), path.join(root, 'packages/keyring/dist/migrations'), {
+    recursive: true,
+  });
+}
+
+function isStale(folder: string): boolean {
+  const built = path.join(folder, 'dist/.tsbuildinfo');
+  if (!existsSync(built)) return true;
+  const at = statSync(built).mtimeMs;
+  const sources = readdirSync(path.join(folder, 'src'), { recursive: true, encoding: 'utf8' });
+  return sources.some((file) => file.endsWith('.ts') && statSync(path.join(folder, 'src', file)).mtimeMs > at);
+}
+
+/** A folder of one test file. `remove` once nothing runs in it any more. */
+export function temporaryFolder(): { path: string; remove: () => void } {
+  const folder = mkdtempSync(path.join(tmpdir(), 'mh-keys-'));
+  return { path: folder, remove: () => rmSync(folder, { recursive: true, force: true }) };
+}
+
+/** `mh-keys` in one home, with an environment of nothing else. */
+export function cli(home: string) {
+  const start = (args: readonly string[], { input, env, cwd }: RunOptions = {}): Running => {
+    const child = spawn(process.execPath, [binary, ...args], {
+      env: { PATH: process.env['PATH'], MESHHOOK_HOME: home, ...env },
+      ...(cwd === undefined ? {} : { cwd }),
+    });
+    const output = { stdout: '', stderr: '' };
+    const watchers = new Set<() => void>();
+    for (const name of ['stdout', 'stderr'] as const) {
+      child[name].setEncoding('utf8');
+      child[name].on('data', (text: string) => {
+        output[name] += text;
+        for (const watcher of watchers) watcher();
+      });
+    }
+    // A command that has no use for its input may be gone before it is written.
+    child.stdin.on('error', () => undefined);
+    if (input !== undefined) child.stdin.end(input);
+    else if (!args.includes('set')) child.stdin.end();
+    const outcome = new Promise<Outcome>((resolve) => child.on('close', (code) => resolve({ code, ...output })));
+    const says = async (text: string): Promise<void> => {
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      const look = (): void => (output.stderr.includes(text) ? resolve() : undefined);
+      watchers.add(look);
+      look();
+      void outcome.then(() => reject(new Error(`It ended without saying "${text}":\n${output.stderr}`)));
+      await promise;
+      watchers.delete(look);
+    };
+    return { child, outcome, says };
+  };
+  const run = (args: readonly string[], options: RunOptions = {}): Promise<Outcome> => start(args, options).outcome;
+  /** With --json: what it answers. Fails with what it said when it cannot. */
+  const json = async (args: readonly string[], options: RunOptions = {}) => {
+    const { code, stdout, stderr } = await run([...args, '--json'], options);
+    if (code !== 0) throw new Error(`mh-keys ${args.join(' ')} ended with ${code}: ${stderr}`);
+    return JSON.parse(stdout);
+  };
+  return { start, run, json };
+}
