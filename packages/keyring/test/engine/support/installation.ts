@@ -82,9 +82,16 @@ export function memoryRootKey(): RootKeyProvider & { asked: number } {
   };
 }
 
-export async function startInstallation(): Promise<Installation> {
-  const test = await createTestDatabase();
-  const rootKey = memoryRootKey();
+export interface InstallationOptions {
+  /** Default: a database of its own in the cluster of the run. */
+  readonly test?: TestDatabase;
+  /** Default: one that is kept in memory. */
+  readonly rootKey?: RootKeyProvider;
+}
+
+export async function startInstallation(options: InstallationOptions = {}): Promise<Installation> {
+  const test = options.test ?? (await createTestDatabase());
+  const rootKey = options.rootKey ?? memoryRootKey();
   const admin = await session(test.adminUrl, 'test admin');
   const pool = pgDatabase({ connectionString: test.serviceUrl, maxConnections: 32 });
   const shared: Database = { ...pool, close: async () => undefined };

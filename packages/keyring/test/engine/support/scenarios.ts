@@ -81,6 +81,29 @@ export function rotationScenario(
   };
 }
 
+/** The same, by a process that has patience: it meets the fault, goes on by itself, and nobody has to come after it. */
+export function healingScenario(
+  installation: Installation,
+  keyring: Keyring,
+  plans: FaultScenario<RotationWorld>['plans'],
+): FaultScenario<RotationWorld> {
+  const scenario = rotationScenario(installation, keyring, plans);
+  return {
+    ...scenario,
+    plans: plans.filter((plan) => plan.then === 'the process goes on'),
+    async act({ projects }, fault) {
+      const struck = await installation.open({
+        ...impatient,
+        lockPatienceMs: 10_000,
+        wrap: (database) => fault.wrap(database),
+      });
+      const rotation = await struck.rotations.request({ projects: projects.map((project) => project.id) });
+      fault.arm();
+      expect((await struck.rotations.run(rotation.id)).state).toBe('completed');
+    },
+  };
+}
+
 interface RollbackWorld extends RotationWorld {
   readonly rotationId: string;
 }

@@ -1,0 +1,177 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createRootKeyFile, migrate, openRootKey, type Keyring } from '@meshhook/keyring';
+import { startScratchCluster } from '@meshhook/keyring-embedded/scratch';
+import { expect } from 'vitest';
+import { query } from '../../../../../test/support/database.ts';
+import { startInstallation, type Installation } from './installation.ts';
+import { interceptDatabase } from './intercept.ts';
+import type { Random } from './service-model.ts';
+import {
+  detailOf,
+  expectEverySecretFresh,
+  expectHealthy,
+  expectReceipts,
+  forgetRunners,
+  type KnownProject,
+} from './world.ts';
+
+const SECRETS = 80;
+
+/** Two projects with so many secrets that a sweep in batches of two takes a while. */
+async function fill(keyring: Keyring): Promise<KnownProject[]> {
+  const projects: KnownProject[] = [];
+  for (const name of ['first', 'second']) {
+    const { id } = await keyring.projects.create({ name });
+    const secrets = new Map<string, string>();
+    for (let number = 0; number < SECRETS; number++)
+      secrets.set(`SECRET_${String(number)}`, `${name} ${String(number)}`);
+    await Promise.all([...secrets].map(([secret, value]) => keyring.secrets.put(id, secret, value)));
+    projects.push({ id, name, secrets, webhooks: new Map() });
+  }
+  return projects;
+}
+
+/** Kills a rotating process with SIGKILL at `kills` random moments; after each, another one finishes what it left. */
+export async function killRotatingProcesses(kills: number, random: Random): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'meshhook-kill-'));
+  const uri = `file:${path.join(folder, 'root.key')}`;
+  await createRootKeyFile(uri);
+  const installation = await startInstallation({ rootKey: await openRootKey(uri, { cwd: folder }) });
+  const states: Record<string, number> = {};
+  try {
+    const keyring = await installation.open();
+    const projects = await fill(keyring);
+    for (let kill = 1; kill <= kills; kill++) {
+      const child = spawn(
+        process.execPath,
+        [
+          '--conditions=source',
+          path.join(import.meta.dirname, 'rotating-process.ts'),
+          installation.test.serviceUrl,
+          uri,
+        ],
+        { stdio: ['ignore', 'pipe', 'inherit'] },
+      );
+      const exited = once(child, 'exit');
+      // Any moment of the rotation: from its first statement to its last, and sometimes into the next one.
+      await Promise.race([once(child.stdout, 'data'), exited]);
+      await sleep(random(500));
+      child.kill('SIGKILL');
+      expect(await exited).toEqual([null, 'SIGKILL']);
+      await everyConnectionGone(installation);
+
+      const next = await installation.open();
+      for (const rotation of await next.rotations.list({ limit: 1 }))
+        states[rotation.state] = (states[rotation.state] ?? 0) + 1;
+      await forgetRunners(installation);
+      for (const id of await next.rotations.waiting()) {
+        const detail = await detailOf(next, id);
+        for (const { state } of detail.projectDetails) states[state] = (states[state] ?? 0) + 1;
+        expect((await next.rotations.run(id)).state).toBe('completed');
+        await expectReceipts(next, id, 'completed', [SECRETS, SECRETS]);
+      }
+      await expectEverySecretFresh(installation, next, projects);
+      await expectHealthy(next);
+    }
+    await expectEachStepOnce(installation);
+    return `${String(kills)} kills found ${JSON.stringify(states)}`;
+  } finally {
+    await installation.end();
+    await rm(folder, { recursive: true });
+  }
+}
+
+/** Stops PostgreSQL as a crash would, at random statements of rotations; each goes on by itself and completes. */
+export async function crashPostgres(crashes: number, random: Random): Promise<string> {
+  const cluster = await startScratchCluster();
+  try {
+    const url = (user: string): string => {
+      const made = new URL(cluster.adminUrl('crashing'));
+      made.username = user;
+      made.password = 'test';
+      return made.href;
+    };
+    await query(cluster.adminUrl(), `create role crash_owner login createrole password 'test'`);
+    await query(cluster.adminUrl(), `create role crash_app login password 'test'`);
+    await query(cluster.adminUrl(), 'create database crashing owner crash_owner');
+    await migrate({ connectionString: url('crash_owner') });
+    await query(cluster.adminUrl('crashing'), 'grant keyring_service to crash_app');
+    const test = {
+      name: 'crashing',
+      adminUrl: cluster.adminUrl('crashing'),
+      ownerUrl: url('crash_owner'),
+      serviceUrl: url('crash_app'),
+      drop: async () => undefined,
+    };
+    let installation = await startInstallation({ test });
+    const { rootKey } = installation;
+    const projects = await fill(await installation.open());
+    const struck: string[] = [];
+    for (let crash = 1; crash <= crashes; crash++) {
+      let left = 20 + random(250);
+      let restarted: Promise<void> | undefined;
+      const rotator = await installation.open({
+        sweepBatchSize: 2,
+        wrap: (database) =>
+          interceptDatabase(database, async ({ statement, send }) => {
+            if (--left === 0) {
+              struck.push(statement.text.trim().split(/\s+/, 3).join(' '));
+              restarted = cluster.restart('immediate');
+            }
+            return send();
+          }),
+      });
+      const { id } = await rotator.rotations.request({ projects: 'all' });
+      expect((await rotator.rotations.run(id)).state).toBe('completed');
+      expect(left).toBeLessThanOrEqual(0);
+      await restarted;
+      // Its own connections are from before.
+      await installation.end().catch(() => undefined);
+      installation = await startInstallation({ test, rootKey });
+      const next = await installation.open();
+      await expectReceipts(next, id, 'completed', [SECRETS, SECRETS]);
+      await expectEverySecretFresh(installation, next, projects);
+      await expectHealthy(next);
+    }
+    await expectEachStepOnce(installation);
+    await installation.end();
+    return `${String(crashes)} crashes at: ${struck.join(', ')}`;
+  } finally {
+    await cluster.stop();
+  }
+}
+
+/** Whatever died when: what happened is in the trail, and once. */
+async function expectEachStepOnce({ sql }: Installation): Promise<void> {
+  const twice = await sql(
+    `select action, project_id, subject, count(*) from keyring.audit_log
+     where action in ('rotation.requested', 'rotation.started', 'rotation.project_swept', 'rotation.project_completed',
+       'rotation.completed', 'key.created', 'key.promoted')
+     group by 1, 2, 3 having count(*) > 1`,
+  );
+  expect(twice).toEqual([]);
+  const [counts] = await sql(
+    `select (select count(*) from keyring.rotation_projects where state = 'completed') as completed,
+       (select count(*) from keyring.receipts) as receipts,
+       (select count(*) from keyring.audit_log where action = 'rotation.project_completed') as entries`,
+  );
+  expect(counts?.['receipts']).toBe(counts?.['completed']);
+  expect(counts?.['entries']).toBe(counts?.['completed']);
+}
+
+/** PostgreSQL notices a killed client when it next writes to it. */
+async function everyConnectionGone({ sql }: Installation): Promise<void> {
+  for (;;) {
+    const rows = await sql(
+      `select 1 from pg_stat_activity where datname = current_database() and state <> 'idle'
+         and pid <> pg_backend_pid() and backend_type = 'client backend'`,
+    );
+    if (rows.length === 0) return;
+    await sleep(5);
+  }
+}
