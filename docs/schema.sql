@@ -64,6 +64,32 @@ create policy keyring_roles on keyring.audit_log for select to keyring_owner, ke
 comment on column keyring.audit_log.subject is 'What it was done to, as kind:id (project:…, key:…, secret:…, rotation:…)';
 grant insert, select on table keyring.audit_log to keyring_service;
 
+create view keyring.due_projects (
+  project_id uuid,
+  key_id uuid,
+  by_age boolean,
+  due_at timestamp with time zone,
+  by_usage boolean
+) with (security_invoker=true) as
+ SELECT k.project_id,
+    k.id AS key_id,
+    p.due_at <= now() AS by_age,
+    p.due_at,
+    COALESCE(u.reserved, 0::bigint) >= p.max_encryptions AS by_usage
+   FROM keyring.keyrings r
+     JOIN keyring.encryption_keys k ON k.id = r.primary_key_id
+     LEFT JOIN keyring.key_usage u ON u.key_id = k.id
+     CROSS JOIN LATERAL ( SELECT k.created_at + o.rotate_after AS due_at,
+            o.max_encryptions
+           FROM keyring.rotation_policies o
+          WHERE o.project_id = k.project_id OR o.project_id IS NULL
+          ORDER BY o.project_id
+         LIMIT 1) p
+  WHERE p.due_at <= now() OR COALESCE(u.reserved, 0::bigint) >= p.max_encryptions;
+alter view keyring.due_projects owner to keyring_owner;
+comment on view keyring.due_projects is 'Projects whose primary version is too old or has encrypted too often for its policy';
+grant select on view keyring.due_projects to keyring_service;
+
 create table keyring.encrypted_columns (
   label text not null,
   table_id regclass not null,
@@ -198,6 +224,23 @@ alter view keyring.key_inventory owner to keyring_owner;
 comment on view keyring.key_inventory is 'Every key version with its status as people read it (NIST SP 800-57)';
 grant select on view keyring.key_inventory to keyring_service;
 
+create table keyring.key_usage (
+  key_id uuid not null,
+  project_id uuid not null,
+  reserved bigint not null,
+  constraint key_usage_pkey PRIMARY KEY (key_id),
+  constraint key_usage_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
+  constraint key_usage_reserved_check CHECK ((reserved >= 0))
+) with (fillfactor=50);
+alter table keyring.key_usage owner to keyring_owner;
+alter table keyring.key_usage enable row level security;
+alter table keyring.key_usage force row level security;
+CREATE TRIGGER guard_key_usage BEFORE UPDATE ON keyring.key_usage FOR EACH ROW EXECUTE FUNCTION keyring.guard_key_usage();
+create policy keyring_roles on keyring.key_usage for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.key_usage is 'No foreign key to encryption_keys: those are of columns with ciphertext, and the registry is checked against them';
+comment on column keyring.key_usage.reserved is 'Encryptions that processes may have made; at most one block a process too many';
+grant insert, select, update on table keyring.key_usage to keyring_service;
+
 create table keyring.keyrings (
   project_id uuid not null,
   primary_key_id uuid not null,
@@ -262,6 +305,22 @@ create policy keyring_roles on keyring.receipts for all to keyring_owner, keyrin
 comment on table keyring.receipts is 'What a finalized project proved, as signed. No foreign key to projects: a receipt outlives its project';
 grant insert, select on table keyring.receipts to keyring_service;
 
+create table keyring.restore_doors (
+  transaction_id xid8 not null,
+  opened_by name not null default SESSION_USER,
+  reason text not null,
+  opened_at timestamp with time zone not null default clock_timestamp(),
+  constraint restore_doors_pkey PRIMARY KEY (transaction_id),
+  constraint restore_doors_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 1000)))
+);
+alter table keyring.restore_doors owner to keyring_owner;
+alter table keyring.restore_doors enable row level security;
+alter table keyring.restore_doors force row level security;
+create policy keyring_read on keyring.restore_doors for select to keyring_service using (true);
+create policy keyring_roles on keyring.restore_doors for all to keyring_owner using (true) with check (true);
+comment on table keyring.restore_doors is 'Transactions in which old ciphertext may be restored. A record, too: rows stay';
+grant select on table keyring.restore_doors to keyring_service;
+
 create table keyring.root_keys (
   id uuid not null default gen_random_uuid(),
   uri text not null,
@@ -286,6 +345,8 @@ create table keyring.rotation_policies (
   project_id uuid,
   rotate_after interval not null default '90 days'::interval,
   retention interval not null default '30 days'::interval,
+  max_encryptions bigint not null default '3865470566'::bigint,
+  constraint rotation_policies_max_encryptions_check CHECK (((max_encryptions >= 1) AND (max_encryptions <= '4294967296'::bigint))),
   constraint rotation_policies_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
   constraint rotation_policies_project_id_key UNIQUE NULLS NOT DISTINCT (project_id),
   constraint rotation_policies_retention_check CHECK ((retention >= '00:00:00'::interval)),
@@ -350,7 +411,7 @@ create table keyring.rotations (
   constraint rotations_requested_by_check CHECK (((length(requested_by) >= 1) AND (length(requested_by) <= 200))),
   constraint rotations_scope_check CHECK ((scope = ANY (ARRAY['projects'::text, 'all'::text]))),
   constraint rotations_state_check CHECK ((state = ANY (ARRAY['requested'::text, 'running'::text, 'paused'::text, 'blocked'::text, 'rolling_back'::text, 'completed'::text, 'rolled_back'::text, 'canceled'::text, 'failed'::text]))),
-  constraint rotations_trigger_check CHECK ((trigger = ANY (ARRAY['manual'::text, 'api'::text])))
+  constraint rotations_trigger_check CHECK ((trigger = ANY (ARRAY['manual'::text, 'api'::text, 'usage'::text, 'compromise'::text])))
 );
 alter table keyring.rotations owner to keyring_owner;
 alter table keyring.rotations enable row level security;
@@ -433,6 +494,7 @@ alter table public.projects enable row level security;
 alter table public.projects force row level security;
 CREATE INDEX idx_projects_owner ON public.projects USING btree (owner);
 CREATE TRIGGER update_projects_updated_at BEFORE UPDATE ON public.projects FOR EACH ROW EXECUTE FUNCTION public.update_updated_at_column();
+create policy "Keyring definers hold projects, unchanged" on public.projects for update to keyring_owner using (true) with check (false);
 create policy "Keyring definers see every project" on public.projects for select to keyring_owner using (true);
 create policy "Keyring service creates projects" on public.projects for insert to keyring_service with check (true);
 create policy "Keyring service sees every project" on public.projects for select to keyring_service using (true);
@@ -445,6 +507,7 @@ comment on column public.projects.owner is 'The user it belongs to (auth.users.i
 grant delete, insert, select, update on table public.projects to authenticated;
 grant insert, select on table public.projects to keyring_service;
 grant references, select on table public.projects to keyring_owner;
+grant update on column public.projects.updated_at to keyring_owner;
 
 create table public.secrets (
   id uuid not null default gen_random_uuid(),
@@ -487,6 +550,7 @@ grant delete on table public.secrets to authenticated;
 grant delete on table public.secrets to service_role;
 grant delete, insert, select, update on table public.secrets to keyring_service;
 grant select on column public.secrets.id to authenticated;
+grant select on column public.secrets.id to keyring_owner;
 grant select on column public.secrets.id to service_role;
 grant select on column public.secrets.project_id to authenticated;
 grant select on column public.secrets.project_id to keyring_owner;
@@ -586,7 +650,9 @@ AS $function$
       'has a foreign key to keyring.encryption_keys and is not registered'
     from key_references f
     join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = f.key_id_number
-    where f.conrelid <> 'keyring.keyrings'::pg_catalog.regclass
+    join pg_catalog.pg_class t on t.oid = f.conrelid
+    -- The keyring's own tables tell of keys; none of them holds a ciphertext.
+    where t.relnamespace <> 'keyring'::pg_catalog.regnamespace
       and not exists (select from registered r where r.table_id = f.conrelid and r.key_id_column = a.attname)
     union all
     select 'missing_table', r.table_id, null, pg_catalog.format('the table registered as %s is gone', r.label)
@@ -630,6 +696,29 @@ AS $function$
       and (t.tgtype & 3) = 3 and (t.tgtype & 20) <> 0
       and f.pronamespace <> 'keyring'::pg_catalog.regnamespace
     union all
+    -- A child that inherits is no partition: it has none of the triggers, and its rows are counted with the parent's.
+    select 'inherited_table', i.inhrelid, null, pg_catalog.format('inherits from %s and has no fence', r.table_id)
+    from registered r
+    join pg_catalog.pg_inherits i on i.inhparent = r.table_id
+    join pg_catalog.pg_class child on child.oid = i.inhrelid and not child.relispartition
+    where r.found
+    union all
+    -- A sweep addresses a row by its id, and the associated data binds it. PostgreSQL cannot promise that a partitioned table's
+    -- ids are unique over its partitions; for UUIDs chance does.
+    select 'row_id_not_unique', r.table_id, r.row_id_column,
+      'is not the primary key, nor unique (with the project) and not null: it does not say which row is meant'
+    from registered r
+    join pg_catalog.pg_class t on t.oid = r.table_id
+    join pg_catalog.pg_attribute a on a.attrelid = r.table_id and a.attname = r.row_id_column
+    where not (a.attnotnull and exists (
+      select from pg_catalog.pg_index x
+      where x.indrelid = r.table_id and x.indisunique and x.indisvalid and x.indpred is null and x.indexprs is null
+        and a.attnum = any (x.indkey)
+        and ((t.relkind = 'p' and a.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype)
+          or not exists (select from pg_catalog.unnest(x.indkey::smallint[]) k (number)
+            join pg_catalog.pg_attribute c on c.attrelid = r.table_id and c.attnum = k.number
+            where c.attname not in (r.row_id_column, r.project_column)))))
+    union all
     select 'row_security_off', r.table_id, null,
       'row-level security is off on a table that holds ciphertext'
     from registered r where r.found and not r.relrowsecurity
@@ -670,6 +759,58 @@ AS $function$
 alter function keyring.envelope_key_id(bytea) owner to keyring_owner;
 grant execute on function keyring.envelope_key_id(bytea) to public;
 
+CREATE OR REPLACE FUNCTION keyring.exposed_secrets(of_key uuid)
+ RETURNS TABLE(label text, row_id text, name text, written_at timestamp with time zone, replaced_at timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    version pg_catalog.record;
+    entry pg_catalog.record;
+  begin
+    select k.project_id, k.activated_at, coalesce(k.deactivated_at, 'infinity') as ended into version
+      from keyring.encryption_keys k where k.id = of_key and k.activated_at is not null;
+    if not found then
+      return;
+    end if;
+
+    return query
+      with trail as (
+        select a.subject, a.action, a.at, a.details ->> 'name' as secret_name, a.details ->> 'created' as created,
+          lead(a.at) over (partition by a.subject order by a.id) as until,
+          pg_catalog.row_number() over (partition by a.subject order by a.id) as nth
+        from keyring.audit_log a
+        where a.project_id = version.project_id and a.action in ('secret.written', 'secret.deleted')
+      )
+      select 'secrets.value'::pg_catalog.text, pg_catalog.substr(w.subject, 8), w.secret_name, w.at, w.until
+      from trail w
+      where w.action = 'secret.written' and w.at < version.ended
+        and coalesce(w.until, 'infinity') > version.activated_at
+      union all
+      -- A trail that begins with a change: the value before it (an adopted one) is known only by its end.
+      select 'secrets.value', pg_catalog.substr(w.subject, 8), w.secret_name, null, w.at
+      from trail w
+      where w.nth = 1 and (w.action = 'secret.deleted' or w.created = 'false') and w.at > version.activated_at
+      order by 3, 4 nulls first;
+
+    for entry in select * from keyring.encrypted_columns c order by c.label loop
+      return query execute pg_catalog.format(
+        'select %1$L::pg_catalog.text, t.%2$I::pg_catalog.text, null::pg_catalog.text, null::pg_catalog.timestamptz, null::pg_catalog.timestamptz
+         from %3$s t
+         where t.%4$I = $1 and t.%5$I is not null
+           and not exists (select from keyring.audit_log a
+             where a.project_id = $1 and a.action = ''secret.written'' and a.subject = ''secret:'' || t.%2$I::pg_catalog.text)
+         order by 2',
+        entry.label, entry.row_id_column, entry.table_id, entry.project_column, entry.key_id_column)
+        using version.project_id;
+    end loop;
+  end
+  $function$;
+alter function keyring.exposed_secrets(uuid) owner to keyring_owner;
+comment on function keyring.exposed_secrets(uuid) is 'Values of a project that were ever under this version; no times where only the row itself is known';
+grant execute on function keyring.exposed_secrets(uuid) to keyring_service;
+
 CREATE OR REPLACE FUNCTION keyring.fence_secrets__value()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -694,12 +835,15 @@ AS $function$
           if keyring.envelope_key_id(new.value_encrypted) is distinct from new.encryption_key_id then
             raise exception 'the envelope does not name the key of its row in secrets.value' using errcode = 'MK003';
           end if;
+          if tg_op = 'INSERT' then
+            -- The project first, which the foreign key would take last: the order in which deleting a project goes.
+            perform from public.projects p where p.id = new.project_id for key share;
+          end if;
           perform pg_catalog.pg_advisory_xact_lock_shared(keyring.project_lock(new.project_id));
           select k.primary_key_id into primary_id
             from keyring.keyrings k where k.project_id = new.project_id for share;
           if primary_id is distinct from new.encryption_key_id then
-            raise exception 'stale key version in secrets.value' using errcode = 'MK001',
-              hint = 'Read the primary version again and encrypt with it.';
+            perform keyring.refuse_stale('secrets.value', new.encryption_key_id);
           end if;
           return new;
         end
@@ -707,12 +851,13 @@ AS $function$
 alter function keyring.fence_secrets__value() owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.finish_adoption(column_label text)
- RETURNS void
+ RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO ''
 AS $function$
   declare
+    closed pg_catalog.bool;
     remaining bigint;
   begin
     if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
@@ -721,8 +866,9 @@ AS $function$
     if exists (select from keyring.catalog_problems() p where p.code = 'hidden_rows') then
       raise exception 'row-level security hides rows from the count' using errcode = 'MK006';
     end if;
-    update keyring.encrypted_columns set accepts_plaintext = false where label = column_label;
-    if not found then
+    update keyring.encrypted_columns set accepts_plaintext = false where label = column_label and accepts_plaintext;
+    closed := found;
+    if not closed and not exists (select from keyring.encrypted_columns c where c.label = column_label) then
       raise exception 'no encrypted column is registered as %', column_label using errcode = 'MK005';
     end if;
     -- A new statement: it sees every plaintext row of the transactions that the update waited for.
@@ -731,6 +877,7 @@ AS $function$
     if remaining > 0 then
       raise exception '% plaintext rows are left in %', remaining, column_label using errcode = 'MK006';
     end if;
+    return closed;
   end
   $function$;
 alter function keyring.finish_adoption(text) owner to keyring_owner;
@@ -746,7 +893,9 @@ AS $function$
     named pg_catalog.record;
   begin
     if tg_op = 'DELETE' then
-      if exists (select from public.projects p where p.id = old.project_id) then
+      -- Only as the cascade of its project's end: by a trigger of the foreign key, with the project gone. Seeing no project
+      -- is not enough, since a policy could hide it.
+      if pg_catalog.pg_trigger_depth() < 2 or exists (select from public.projects p where p.id = old.project_id) then
         raise exception 'key versions are destroyed, never deleted' using errcode = 'MK005';
       end if;
       return old;
@@ -797,6 +946,12 @@ AS $function$
     if exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id) then
       raise exception 'the version is primary' using errcode = 'MK006';
     end if;
+    if exists (select from keyring.rotation_projects p
+      where p.project_id = old.project_id and old.id in (p.source_key_id, p.target_key_id)
+        and p.state not in ('completed', 'rolled_back', 'canceled', 'failed'))
+    then
+      raise exception 'an open rotation needs the version' using errcode = 'MK006';
+    end if;
     if old.activated_at is not null and old.retention_until is null then
       raise exception 'the version was not retired by a finished rotation' using errcode = 'MK008';
     end if;
@@ -817,6 +972,20 @@ AS $function$
   $function$;
 alter function keyring.guard_encryption_key() owner to keyring_owner;
 
+CREATE OR REPLACE FUNCTION keyring.guard_key_usage()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  begin
+    if (new.key_id, new.project_id) <> (old.key_id, old.project_id) or new.reserved < old.reserved then
+      raise exception 'a usage count only grows' using errcode = 'MK005';
+    end if;
+    return new;
+  end
+  $function$;
+alter function keyring.guard_key_usage() owner to keyring_owner;
+
 CREATE OR REPLACE FUNCTION keyring.guard_keyring()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -829,11 +998,12 @@ AS $function$
     if tg_op = 'UPDATE' and new.project_id is distinct from old.project_id then
       raise exception 'a keyring stays with its project' using errcode = 'MK004';
     end if;
-    -- `for share` waits for a destroy of this version that is under way, and makes a later one wait for us.
+    -- Waits for a destroy of this version that is under way, and makes a later one wait for us. Not `for share`: of two first
+    -- keyrings, each would hold what the other's note_promotion then updates.
     select k.state, k.rolled_back_at, k.retention_until into candidate
       from keyring.encryption_keys k
       where k.project_id = new.project_id and k.id = new.primary_key_id
-      for share;
+      for no key update;
     if candidate.state is distinct from 'enabled' then
       raise exception 'only an enabled version can be primary (this one is %)', coalesce(candidate.state, 'unknown')
         using errcode = 'MK005';
@@ -871,7 +1041,7 @@ AS $function$
       when 'staged' then new.state in ('sweeping', 'blocked', 'canceled', 'failed')
       when 'sweeping' then new.state in ('verifying', 'blocked', 'rolling_back', 'canceled')
       when 'verifying' then new.state in ('completed', 'sweeping', 'blocked', 'rolling_back', 'rolled_back', 'canceled')
-      when 'blocked' then new.state in ('staged', 'sweeping', 'rolling_back', 'canceled')
+      when 'blocked' then new.state in ('requested', 'staged', 'sweeping', 'rolling_back', 'canceled')
       when 'rolling_back' then new.state in ('rolled_back', 'blocked', 'canceled')
       else false
     end) then
@@ -889,7 +1059,7 @@ CREATE OR REPLACE FUNCTION keyring.note_keyring_end()
  SET search_path TO ''
 AS $function$
   begin
-    if exists (select from public.projects p where p.id = old.project_id) then
+    if pg_catalog.pg_trigger_depth() < 2 or exists (select from public.projects p where p.id = old.project_id) then
       raise exception 'a keyring lives as long as its project' using errcode = 'MK005';
     end if;
     update keyring.rotation_projects
@@ -909,16 +1079,35 @@ CREATE OR REPLACE FUNCTION keyring.note_promotion()
  SET search_path TO ''
 AS $function$
   begin
+    -- The clock, not `now()`: a promote may have begun long before it got its turn, and values were written under the old
+    -- version meanwhile. The exposure report compares with these times.
     update keyring.encryption_keys
-      set activated_at = coalesce(activated_at, pg_catalog.now()), deactivated_at = null
+      set activated_at = coalesce(activated_at, pg_catalog.clock_timestamp()), deactivated_at = null
       where id = new.primary_key_id;
     if tg_op = 'UPDATE' and old.primary_key_id <> new.primary_key_id then
-      update keyring.encryption_keys set deactivated_at = pg_catalog.now() where id = old.primary_key_id;
+      update keyring.encryption_keys set deactivated_at = pg_catalog.clock_timestamp() where id = old.primary_key_id;
     end if;
     return null;
   end
   $function$;
 alter function keyring.note_promotion() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.open_restore_door(reason text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  begin
+    insert into keyring.restore_doors (transaction_id, reason)
+      values (pg_catalog.pg_current_xact_id(), open_restore_door.reason)
+      on conflict (transaction_id) do nothing;
+    insert into keyring.audit_log (actor, action, outcome, subject, reason)
+      values ('database:' || session_user, 'restore.door_opened', 'succeeded',
+        'transaction:' || pg_catalog.pg_current_xact_id()::text, open_restore_door.reason);
+  end
+  $function$;
+alter function keyring.open_restore_door(text) owner to keyring_owner;
+comment on function keyring.open_restore_door(text) is 'Lets the rest of this transaction restore ciphertext under old versions (docs/runbooks/restore-old-rows.md)';
 
 CREATE OR REPLACE FUNCTION keyring.project_lock(project uuid)
  RETURNS bigint
@@ -937,7 +1126,15 @@ AS $function$
   declare
     entry pg_catalog.record;
   begin
-    for entry in select * from keyring.encrypted_columns c order by c.label loop
+    -- An entry whose table or columns are gone is left out: catalog_problems() names it, and whoever relies on every column
+    -- being counted asks that first.
+    for entry in
+      select c.label, c.table_id, c.project_column, c.key_id_column
+      from keyring.encrypted_columns c
+      where 2 = (select count(*) from pg_catalog.pg_attribute a
+        where a.attrelid = c.table_id and not a.attisdropped and a.attname in (c.project_column, c.key_id_column))
+      order by c.label
+    loop
       return query execute pg_catalog.format(
         'select t.%1$I, t.%2$I, $2, count(*) from %3$s t where ($1 is null or t.%1$I = $1) group by 1, 2',
         entry.project_column, entry.key_id_column, entry.table_id)
@@ -971,6 +1168,28 @@ AS $function$
   $function$;
 alter function keyring.refuse_receipt_change() owner to keyring_owner;
 
+CREATE OR REPLACE FUNCTION keyring.refuse_stale(column_label text, stale_key_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  begin
+    if exists (select from keyring.restore_doors d
+      where d.transaction_id = pg_catalog.pg_current_xact_id_if_assigned())
+    then
+      if exists (select from keyring.encryption_keys k where k.id = stale_key_id and k.state <> 'destroyed') then
+        return;
+      end if;
+      raise exception 'the version % of a row in % is destroyed: it would never open', stale_key_id, column_label
+        using errcode = 'MK006';
+    end if;
+    raise exception 'stale key version in %', column_label using errcode = 'MK001',
+      hint = 'Read the primary version again and encrypt with it.';
+  end
+  $function$;
+alter function keyring.refuse_stale(text,uuid) owner to keyring_owner;
+
 CREATE OR REPLACE FUNCTION keyring.refuse_truncate()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -990,6 +1209,7 @@ AS $function$
   declare
     suffix text := pg_catalog.replace(column_label, '.', '__');
     fence text := 'fence_' || suffix;
+    problem pg_catalog.record;
   begin
     insert into keyring.encrypted_columns
       (label, table_id, row_id_column, project_column, ciphertext_column, key_id_column)
@@ -1021,12 +1241,15 @@ AS $function$
           if keyring.envelope_key_id(new.%4$I) is distinct from new.%5$I then
             raise exception 'the envelope does not name the key of its row in %6$s' using errcode = 'MK003';
           end if;
+          if tg_op = 'INSERT' then
+            -- The project first, which the foreign key would take last: the order in which deleting a project goes.
+            perform from public.projects p where p.id = new.%3$I for key share;
+          end if;
           perform pg_catalog.pg_advisory_xact_lock_shared(keyring.project_lock(new.%3$I));
           select k.primary_key_id into primary_id
             from keyring.keyrings k where k.project_id = new.%3$I for share;
           if primary_id is distinct from new.%5$I then
-            raise exception 'stale key version in %6$s' using errcode = 'MK001',
-              hint = 'Read the primary version again and encrypt with it.';
+            perform keyring.refuse_stale(%6$L, new.%5$I);
           end if;
           return new;
         end
@@ -1063,13 +1286,21 @@ AS $function$
 
     -- The service reads and writes the row; the definers that count references read two columns of it.
     execute pg_catalog.format('grant select, insert, update, delete on %s to keyring_service', in_table);
-    execute pg_catalog.format('grant select (%I, %I) on %s to keyring_owner', project_column, key_id_column, in_table);
+    execute pg_catalog.format('grant select (%I, %I, %I) on %s to keyring_owner',
+      row_id_column, project_column, key_id_column, in_table);
     execute pg_catalog.format('alter table %s enable row level security', in_table);
     execute pg_catalog.format('drop policy if exists keyring_service on %s', in_table);
     execute pg_catalog.format(
       'create policy keyring_service on %s to keyring_service using (true) with check (true)', in_table);
     execute pg_catalog.format('drop policy if exists keyring_owner on %s', in_table);
     execute pg_catalog.format('create policy keyring_owner on %s for select to keyring_owner using (true)', in_table);
+
+    for problem in select p.code, p.column_name, p.detail from keyring.catalog_problems() p
+      where p.relation = in_table::text and p.code in ('missing_column', 'row_id_not_unique', 'inherited_table')
+    loop
+      raise exception '%: column % of % %', problem.code, problem.column_name, in_table, problem.detail
+        using errcode = 'MK005';
+    end loop;
   end
   $function$;
 alter function keyring.register_encrypted_column(text,regclass,name,name,name,name) owner to keyring_owner;
@@ -1080,9 +1311,32 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261123001100' $function$;
+AS $function$ select '20261123001400' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring.unregister_encrypted_column(column_label text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  declare
+    remaining bigint;
+  begin
+    select coalesce(sum(r.row_count), 0) into remaining
+      from keyring.reference_counts() r where r.label = column_label and r.encryption_key_id is not null;
+    if remaining > 0 then
+      raise exception '% rows of % name keys', remaining, column_label using errcode = 'MK006',
+        hint = 'Delete or empty them first; ciphertext without a registry entry would be forgotten by rotations.';
+    end if;
+    delete from keyring.encrypted_columns where label = column_label;
+    if not found then
+      raise exception 'no encrypted column is registered as %', column_label using errcode = 'MK005';
+    end if;
+  end
+  $function$;
+alter function keyring.unregister_encrypted_column(text) owner to keyring_owner;
+comment on function keyring.unregister_encrypted_column(text) is 'Takes an empty or dropped column out of the registry; its triggers go with its table';
 
 CREATE OR REPLACE FUNCTION public.update_updated_at_column()
  RETURNS trigger

@@ -30,11 +30,14 @@ create schema keyring authorization keyring_owner;
 comment on schema keyring is 'MeshHook Keyring: versioned keys, their rotation and its trail. Not for PostgREST.';
 
 grant references on public.projects to keyring_owner;
-grant select on public.projects to keyring_owner;
+-- `for key share` asks for the right to update some column; the policy below lets no update through.
+grant select, update (updated_at) on public.projects to keyring_owner;
 grant select, insert on public.projects to keyring_service;
 
 -- Where MeshHook's tables are not under row-level security yet, a policy is inert; where they are, it lets the keyring in.
 create policy "Keyring definers see every project" on public.projects for select to keyring_owner using (true);
+create policy "Keyring definers hold projects, unchanged" on public.projects for update to keyring_owner
+  using (true) with check (false);
 create policy "Keyring service sees every project" on public.projects for select to keyring_service using (true);
 create policy "Keyring service creates projects" on public.projects for insert to keyring_service with check (true);
 

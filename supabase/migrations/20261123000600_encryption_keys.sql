@@ -57,11 +57,12 @@ create function keyring.guard_keyring() returns trigger
     if tg_op = 'UPDATE' and new.project_id is distinct from old.project_id then
       raise exception 'a keyring stays with its project' using errcode = 'MK004';
     end if;
-    -- `for share` waits for a destroy of this version that is under way, and makes a later one wait for us.
+    -- Waits for a destroy of this version that is under way, and makes a later one wait for us. Not `for share`: of two first
+    -- keyrings, each would hold what the other's note_promotion then updates.
     select k.state, k.rolled_back_at, k.retention_until into candidate
       from keyring.encryption_keys k
       where k.project_id = new.project_id and k.id = new.primary_key_id
-      for share;
+      for no key update;
     if candidate.state is distinct from 'enabled' then
       raise exception 'only an enabled version can be primary (this one is %)', coalesce(candidate.state, 'unknown')
         using errcode = 'MK005';

@@ -59,6 +59,16 @@ create function keyring.admit_plaintext(column_label text) returns void
   end
   $$;
 
+-- What the fence says to a version that is not the primary.
+create function keyring.refuse_stale(column_label text, stale_key_id uuid) returns void
+  language plpgsql security definer set search_path = ''
+  as $$
+  begin
+    raise exception 'stale key version in %', column_label using errcode = 'MK001',
+      hint = 'Read the primary version again and encrypt with it.';
+  end
+  $$;
+
 create function keyring.reference_counts(of_project uuid default null)
   returns table (project_id uuid, encryption_key_id uuid, label text, row_count bigint)
   language plpgsql stable security definer set search_path = ''
@@ -66,7 +76,15 @@ create function keyring.reference_counts(of_project uuid default null)
   declare
     entry pg_catalog.record;
   begin
-    for entry in select * from keyring.encrypted_columns c order by c.label loop
+    -- An entry whose table or columns are gone is left out: catalog_problems() names it, and whoever relies on every column
+    -- being counted asks that first.
+    for entry in
+      select c.label, c.table_id, c.project_column, c.key_id_column
+      from keyring.encrypted_columns c
+      where 2 = (select count(*) from pg_catalog.pg_attribute a
+        where a.attrelid = c.table_id and not a.attisdropped and a.attname in (c.project_column, c.key_id_column))
+      order by c.label
+    loop
       return query execute pg_catalog.format(
         'select t.%1$I, t.%2$I, $2, count(*) from %3$s t where ($1 is null or t.%1$I = $1) group by 1, 2',
         entry.project_column, entry.key_id_column, entry.table_id)
@@ -152,6 +170,29 @@ create function keyring.catalog_problems()
       and (t.tgtype & 3) = 3 and (t.tgtype & 20) <> 0
       and f.pronamespace <> 'keyring'::pg_catalog.regnamespace
     union all
+    -- A child that inherits is no partition: it has none of the triggers, and its rows are counted with the parent's.
+    select 'inherited_table', i.inhrelid, null, pg_catalog.format('inherits from %s and has no fence', r.table_id)
+    from registered r
+    join pg_catalog.pg_inherits i on i.inhparent = r.table_id
+    join pg_catalog.pg_class child on child.oid = i.inhrelid and not child.relispartition
+    where r.found
+    union all
+    -- A sweep addresses a row by its id, and the associated data binds it. PostgreSQL cannot promise that a partitioned table's
+    -- ids are unique over its partitions; for UUIDs chance does.
+    select 'row_id_not_unique', r.table_id, r.row_id_column,
+      'is not the primary key, nor unique (with the project) and not null: it does not say which row is meant'
+    from registered r
+    join pg_catalog.pg_class t on t.oid = r.table_id
+    join pg_catalog.pg_attribute a on a.attrelid = r.table_id and a.attname = r.row_id_column
+    where not (a.attnotnull and exists (
+      select from pg_catalog.pg_index x
+      where x.indrelid = r.table_id and x.indisunique and x.indisvalid and x.indpred is null and x.indexprs is null
+        and a.attnum = any (x.indkey)
+        and ((t.relkind = 'p' and a.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype)
+          or not exists (select from pg_catalog.unnest(x.indkey::pg_catalog.int2[]) k (number)
+            join pg_catalog.pg_attribute c on c.attrelid = r.table_id and c.attnum = k.number
+            where c.attname not in (r.row_id_column, r.project_column)))))
+    union all
     select 'row_security_off', r.table_id, null,
       'row-level security is off on a table that holds ciphertext'
     from registered r where r.found and not r.relrowsecurity
@@ -198,6 +239,7 @@ create function keyring.register_encrypted_column(
   declare
     suffix text := pg_catalog.replace(column_label, '.', '__');
     fence text := 'fence_' || suffix;
+    problem pg_catalog.record;
   begin
     insert into keyring.encrypted_columns
       (label, table_id, row_id_column, project_column, ciphertext_column, key_id_column)
@@ -229,12 +271,15 @@ create function keyring.register_encrypted_column(
           if keyring.envelope_key_id(new.%4$I) is distinct from new.%5$I then
             raise exception 'the envelope does not name the key of its row in %6$s' using errcode = 'MK003';
           end if;
+          if tg_op = 'INSERT' then
+            -- The project first, which the foreign key would take last: the order in which deleting a project goes.
+            perform from public.projects p where p.id = new.%3$I for key share;
+          end if;
           perform pg_catalog.pg_advisory_xact_lock_shared(keyring.project_lock(new.%3$I));
           select k.primary_key_id into primary_id
             from keyring.keyrings k where k.project_id = new.%3$I for share;
           if primary_id is distinct from new.%5$I then
-            raise exception 'stale key version in %6$s' using errcode = 'MK001',
-              hint = 'Read the primary version again and encrypt with it.';
+            perform keyring.refuse_stale(%6$L, new.%5$I);
           end if;
           return new;
         end
@@ -279,10 +324,39 @@ create function keyring.register_encrypted_column(
       'create policy keyring_service on %s to keyring_service using (true) with check (true)', in_table);
     execute pg_catalog.format('drop policy if exists keyring_owner on %s', in_table);
     execute pg_catalog.format('create policy keyring_owner on %s for select to keyring_owner using (true)', in_table);
+
+    for problem in select p.code, p.column_name, p.detail from keyring.catalog_problems() p
+      where p.relation = in_table::text and p.code in ('missing_column', 'row_id_not_unique', 'inherited_table')
+    loop
+      raise exception '%: column % of % %', problem.code, problem.column_name, in_table, problem.detail
+        using errcode = 'MK005';
+    end loop;
   end
   $body$;
 comment on function keyring.register_encrypted_column(text, regclass, name, name, name, name) is
   'Registers an encrypted column and puts the fence, the foreign key, grants and policies on its table';
+
+-- Takes a column out of the registry, once nothing in it names a key: before its table is dropped, or after.
+create function keyring.unregister_encrypted_column(column_label text) returns void
+  language plpgsql set search_path = ''
+  as $$
+  declare
+    remaining bigint;
+  begin
+    select coalesce(sum(r.row_count), 0) into remaining
+      from keyring.reference_counts() r where r.label = column_label and r.encryption_key_id is not null;
+    if remaining > 0 then
+      raise exception '% rows of % name keys', remaining, column_label using errcode = 'MK006',
+        hint = 'Delete or empty them first; ciphertext without a registry entry would be forgotten by rotations.';
+    end if;
+    delete from keyring.encrypted_columns where label = column_label;
+    if not found then
+      raise exception 'no encrypted column is registered as %', column_label using errcode = 'MK005';
+    end if;
+  end
+  $$;
+comment on function keyring.unregister_encrypted_column(text) is
+  'Takes an empty or dropped column out of the registry; its triggers go with its table';
 
 -- Ends adoption: from its commit on, plaintext cannot be stored in the column. Refused while plaintext rows are left. False
 -- when it was ended before.

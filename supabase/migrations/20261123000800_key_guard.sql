@@ -64,6 +64,12 @@ create function keyring.guard_encryption_key() returns trigger
     if exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id) then
       raise exception 'the version is primary' using errcode = 'MK006';
     end if;
+    if exists (select from keyring.rotation_projects p
+      where p.project_id = old.project_id and old.id in (p.source_key_id, p.target_key_id)
+        and p.state not in ('completed', 'rolled_back', 'canceled', 'failed'))
+    then
+      raise exception 'an open rotation needs the version' using errcode = 'MK006';
+    end if;
     if old.activated_at is not null and old.retention_until is null then
       raise exception 'the version was not retired by a finished rotation' using errcode = 'MK008';
     end if;

@@ -80,7 +80,7 @@ create function keyring.guard_rotation_project() returns trigger
       when 'staged' then new.state in ('sweeping', 'blocked', 'canceled', 'failed')
       when 'sweeping' then new.state in ('verifying', 'blocked', 'rolling_back', 'canceled')
       when 'verifying' then new.state in ('completed', 'sweeping', 'blocked', 'rolling_back', 'rolled_back', 'canceled')
-      when 'blocked' then new.state in ('staged', 'sweeping', 'rolling_back', 'canceled')
+      when 'blocked' then new.state in ('requested', 'staged', 'sweeping', 'rolling_back', 'canceled')
       when 'rolling_back' then new.state in ('rolled_back', 'blocked', 'canceled')
       else false
     end) then

@@ -25,17 +25,23 @@ create function keyring.exposed_secrets(of_key uuid)
     end if;
 
     return query
-      with written as (
-        select a.subject, a.action, a.at, a.details ->> 'name' as secret_name,
-          lead(a.at) over (partition by a.subject order by a.id) as until
+      with trail as (
+        select a.subject, a.action, a.at, a.details ->> 'name' as secret_name, a.details ->> 'created' as created,
+          lead(a.at) over (partition by a.subject order by a.id) as until,
+          pg_catalog.row_number() over (partition by a.subject order by a.id) as nth
         from keyring.audit_log a
         where a.project_id = version.project_id and a.action in ('secret.written', 'secret.deleted')
       )
       select 'secrets.value'::pg_catalog.text, pg_catalog.substr(w.subject, 8), w.secret_name, w.at, w.until
-      from written w
+      from trail w
       where w.action = 'secret.written' and w.at < version.ended
         and coalesce(w.until, 'infinity') > version.activated_at
-      order by w.secret_name, w.at;
+      union all
+      -- A trail that begins with a change: the value before it (an adopted one) is known only by its end.
+      select 'secrets.value', pg_catalog.substr(w.subject, 8), w.secret_name, null, w.at
+      from trail w
+      where w.nth = 1 and (w.action = 'secret.deleted' or w.created = 'false') and w.at > version.activated_at
+      order by 3, 4 nulls first;
 
     for entry in select * from keyring.encrypted_columns c order by c.label loop
       return query execute pg_catalog.format(

@@ -56,7 +56,7 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
       doctor: ({ onProgress } = {}) => examine(database, dataKeys, { ...resolved, onProgress }),
       ready: () => requireSchema(database),
       async close() {
-        dataKeys.clear();
+        dataKeys.close();
         await database.close();
       },
     };

@@ -10,9 +10,10 @@ export function isUuid(text: string): boolean {
   return uuid.test(text);
 }
 
-/** @throws KeyringError `invalid_argument`. */
-export function requireUuid(what: string, text: string): void {
+/** The UUID in lower case, as PostgreSQL prints it. @throws KeyringError `invalid_argument`. */
+export function requireUuid(what: string, text: string): string {
   if (!isUuid(text)) throw new KeyringError('invalid_argument', `The ${what} is not a UUID.`);
+  return text.toLowerCase();
 }
 
 /** @throws KeyringError `invalid_name` when empty, over 200 characters, or with control characters. */

@@ -22,19 +22,10 @@ export const sqlStates = {
   lockNotAvailable: '55P03',
 } as const;
 
-const unreachableStates = /^(08|57P0[123]|53300|28|3D)/;
-const unreachableErrors = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'ETIMEDOUT',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'EPIPE',
-  'ENOENT',
-]);
-
+const unreachableStates = /^(08|57P0[1235]|25P03|53300|28|3D)/;
+// The driver's own errors come without a code.
+const unreachableMessages =
+  /^(Connection terminated|Client (was closed|has encountered)|Cannot use a pool|timeout e|The server does not support SSL)/;
 /** The SQLSTATE of a refusal by PostgreSQL, if that is what the error is. */
 export function sqlState(error: unknown): string | undefined {
   return error instanceof KeyringError && typeof error.details['sqlState'] === 'string'
@@ -61,12 +52,22 @@ export function databaseFailure(error: unknown): KeyringError {
   const { code, message, constraint } = error as { code?: unknown; message?: unknown; constraint?: unknown };
   const state = typeof code === 'string' ? code : '';
   const text = typeof message === 'string' && message !== '' ? message : state;
-  const isSqlState = /^[0-9A-Z]{5}$/.test(state) && !unreachableErrors.has(state);
+  // Sockets have codes, too, one of them as long as a SQLSTATE.
+  const isSqlState = /^[0-9A-Z]{5}$/.test(state) && state !== 'EPIPE';
   if (isSqlState && !unreachableStates.test(state)) {
     return new KeyringError('database_refused', `PostgreSQL refused a statement: ${text}`, {
       details: { sqlState: state, ...(typeof constraint === 'string' ? { constraint } : {}) },
       ...(state === '42501' ? { remedy: 'Grant the role keyring_service to the login of the service.' } : {}),
     });
+  }
+  if (text.startsWith('timeout exceeded when trying to connect')) {
+    return new KeyringError('contended', 'Every connection to the database is in use.', {
+      remedy:
+        'Statements wait for locks that others hold, or there are more of them than connections: see pg_stat_activity.',
+    });
+  }
+  if (state === '' && !unreachableMessages.test(text)) {
+    return new KeyringError('internal', `The database driver failed: ${text}`);
   }
   return new KeyringError('database_unreachable', `The database cannot be used: ${text}`, {
     remedy: 'Check DATABASE_URL, and that PostgreSQL runs and accepts connections from here.',

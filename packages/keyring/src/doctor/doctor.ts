@@ -1,15 +1,26 @@
 import type { DoctorFinding, DoctorReport, QuarantinedRow } from '../api.ts';
 import type { Database } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
-import { selectCatalogProblems, selectEncryptedColumns } from '../keyring/columns.ts';
+import { selectCatalogProblems, selectEncryptedColumns, type EncryptedColumn } from '../keyring/columns.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
 import { selectQuarantine } from '../rotation/quarantine-store.ts';
 import { selectRotations } from '../rotation/rotation-store.ts';
-import { isUnreadable } from '../rotation/rows.ts';
+import type { Unreadable } from '../rotation/rows.ts';
 import { verifyProject } from '../rotation/verify.ts';
 import { selectAllKeys, selectColumnProjects, selectReferenceTrouble, selectServiceTrouble } from './store.ts';
 
 const EXAMPLES = 20;
+
+interface Examination {
+  readonly database: Database;
+  readonly dataKeys: DataKeys;
+  readonly sweepBatchSize: number;
+  readonly onProgress: ((rowsChecked: number) => void) | undefined;
+  readonly error: (code: string, message: string, remedy: string) => void;
+  readonly warning: (code: string, message: string, remedy: string) => void;
+  rowsChecked: number;
+  keysChecked: number;
+}
 
 const rowRemedies: Readonly<Record<QuarantinedRow['reason'], string>> = {
   does_not_open: 'Set the secret again, or restore its row from a backup (docs/runbooks/a-row-does-not-open.md).',
@@ -25,37 +36,109 @@ export async function examine(
   options: { readonly sweepBatchSize: number; readonly onProgress?: ((rowsChecked: number) => void) | undefined },
 ): Promise<DoctorReport> {
   const findings: DoctorFinding[] = [];
-  const error = (code: string, message: string, remedy: string): void => {
-    findings.push({ severity: 'error', code, message, remedy });
+  const examination: Examination = {
+    database,
+    dataKeys,
+    sweepBatchSize: options.sweepBatchSize,
+    onProgress: options.onProgress,
+    error: (code, message, remedy) => findings.push({ severity: 'error', code, message, remedy }),
+    warning: (code, message, remedy) => findings.push({ severity: 'warning', code, message, remedy }),
+    rowsChecked: 0,
+    keysChecked: 0,
   };
-  const warning = (code: string, message: string, remedy: string): void => {
-    findings.push({ severity: 'warning', code, message, remedy });
+  for (const examinePart of [
+    examineCatalog,
+    examineKeys,
+    examineRows,
+    examineReferences,
+    examineRotations,
+    examineLogin,
+  ]) {
+    await sparing(examination, () => examinePart(examination));
+  }
+  return {
+    healthy: findings.every((finding) => finding.severity !== 'error'),
+    rowsChecked: examination.rowsChecked,
+    keysChecked: examination.keysChecked,
+    findings,
   };
+}
 
+/** What one part trips over is a finding like any other; the other parts are looked at all the same. */
+async function sparing({ error }: Examination, part: () => Promise<void>): Promise<void> {
+  try {
+    await part();
+  } catch (failure) {
+    if (!(failure instanceof KeyringError) || failure.code === 'database_unreachable') throw failure;
+    error(
+      'not_examined',
+      `A part could not be examined: ${failure.message}`,
+      failure.remedy ?? 'Mend the other findings first.',
+    );
+  }
+}
+
+async function examineCatalog({ database, error }: Examination): Promise<void> {
   for (const problem of await selectCatalogProblems(database)) {
     const where = problem.column === undefined ? problem.relation : `${problem.relation}.${problem.column}`;
     error(problem.code, `${where}: ${problem.detail}.`, 'See docs/runbooks/unregistered-column.md.');
   }
+}
 
-  let keysChecked = 0;
-  for (const key of await selectAllKeys(database)) {
-    if (key.state === 'destroyed') continue;
-    keysChecked += 1;
+async function examineKeys(examination: Examination): Promise<void> {
+  for (const key of await selectAllKeys(examination.database)) {
+    if (key.state === 'destroyed' || key.state === 'disabled') continue;
+    examination.keysChecked += 1;
     try {
-      if (key.state === 'disabled') continue;
-      await dataKeys.selfTest(key.project_id, key.id);
+      await examination.dataKeys.selfTest(key.project_id, key.id);
     } catch (failure) {
       if (!(failure instanceof KeyringError) || failure.code === 'database_unreachable') throw failure;
-      error(
+      examination.error(
         'key_does_not_unwrap',
         `Version ${String(key.version)} (${key.id}) of project ${key.project_id} does not unwrap.`,
         'Restore keyring.encryption_keys from a backup; check that the root key is the right one.',
       );
     }
   }
+}
 
-  const rowsChecked = await examineRows(database, dataKeys, options, error);
+async function examineRows(examination: Examination): Promise<void> {
+  const { database, error } = examination;
+  const counts = new Map<QuarantinedRow['reason'], { number: number; examples: string[] }>();
+  for (const column of await selectEncryptedColumns(database)) {
+    await sparing(examination, async () => {
+      for (const projectId of await selectColumnProjects(database, column)) {
+        for (const lost of await openRows(examination, column, projectId)) {
+          const entry = counts.get(lost.reason) ?? { number: 0, examples: [] };
+          entry.number += 1;
+          if (entry.examples.length < EXAMPLES) entry.examples.push(`${column.label} ${lost.id}`);
+          counts.set(lost.reason, entry);
+        }
+      }
+    });
+  }
+  for (const [reason, { number, examples }] of counts) {
+    const more = number > examples.length ? ` and ${String(number - examples.length)} more` : '';
+    error(
+      reason,
+      `${String(number)} rows do not open (${reason}): ${examples.join(', ')}${more}.`,
+      rowRemedies[reason],
+    );
+  }
+}
 
+async function openRows(examination: Examination, column: EncryptedColumn, projectId: string): Promise<Unreadable[]> {
+  const never = new AbortController().signal;
+  const before = examination.rowsChecked;
+  const result = await verifyProject(examination, projectId, undefined, [column], never, (opened) => {
+    examination.onProgress?.(before + opened);
+  });
+  const lost = [...result.unreadable.values()].flat();
+  examination.rowsChecked += result.opened + lost.length;
+  return lost;
+}
+
+async function examineReferences({ database, error, warning }: Examination): Promise<void> {
   for (const trouble of await selectReferenceTrouble(database)) {
     const rows = `${String(trouble.rows)} rows of ${trouble.label}`;
     if (trouble.kind === 'plaintext') {
@@ -70,7 +153,9 @@ export async function examine(
       );
     }
   }
+}
 
+async function examineRotations({ database, error }: Examination): Promise<void> {
   for (const rotation of await selectRotations(database, { limit: 500, before: undefined })) {
     if (rotation.state !== 'blocked') continue;
     const quarantined = await selectQuarantine(database, rotation.id);
@@ -81,51 +166,8 @@ export async function examine(
       `Mend what it names, then \`mh-keys rotate --resume ${rotation.id}\`.`,
     );
   }
-
-  for (const trouble of await selectServiceTrouble(database)) warning(trouble.code, trouble.message, trouble.remedy);
-
-  return {
-    healthy: findings.every((finding) => finding.severity !== 'error'),
-    rowsChecked,
-    keysChecked,
-    findings,
-  };
 }
 
-async function examineRows(
-  database: Database,
-  dataKeys: DataKeys,
-  options: { readonly sweepBatchSize: number; readonly onProgress?: ((rowsChecked: number) => void) | undefined },
-  error: (code: string, message: string, remedy: string) => void,
-): Promise<number> {
-  const never = new AbortController().signal;
-  const context = { database, dataKeys, sweepBatchSize: options.sweepBatchSize };
-  const counts = new Map<string, { number: number; examples: string[] }>();
-  let rowsChecked = 0;
-  for (const column of await selectEncryptedColumns(database)) {
-    for (const projectId of await selectColumnProjects(database, column)) {
-      const before = rowsChecked;
-      const result = await verifyProject(context, projectId, undefined, [column], never, (opened) => {
-        options.onProgress?.(before + opened);
-      });
-      rowsChecked += result.opened;
-      for (const lost of [...result.unreadable.values()].flat()) {
-        rowsChecked += 1;
-        if (!isUnreadable(lost)) continue;
-        const entry = counts.get(lost.reason) ?? { number: 0, examples: [] };
-        entry.number += 1;
-        if (entry.examples.length < EXAMPLES) entry.examples.push(`${column.label} ${lost.row.id}`);
-        counts.set(lost.reason, entry);
-      }
-    }
-  }
-  for (const [reason, { number, examples }] of counts) {
-    const more = number > examples.length ? ` and ${String(number - examples.length)} more` : '';
-    error(
-      reason,
-      `${String(number)} rows do not open (${reason}): ${examples.join(', ')}${more}.`,
-      rowRemedies[reason as QuarantinedRow['reason']],
-    );
-  }
-  return rowsChecked;
+async function examineLogin({ database, warning }: Examination): Promise<void> {
+  for (const trouble of await selectServiceTrouble(database)) warning(trouble.code, trouble.message, trouble.remedy);
 }

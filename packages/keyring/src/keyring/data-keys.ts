@@ -42,6 +42,7 @@ export class DataKeys {
   readonly #audit: AuditTrail;
   readonly #cache: KeyCache;
   readonly #primaries = new Map<string, string>();
+  readonly #evictions: NodeJS.Timeout;
   /** Every encryption under a data key is accounted for here first. */
   readonly usage: UsageMeter;
 
@@ -51,6 +52,13 @@ export class DataKeys {
     this.#audit = audit;
     this.usage = new UsageMeter(database);
     this.#cache = new KeyCache(options.keyCacheSize, options.keyCacheMs, options.now);
+    this.#evictions = setInterval(
+      () => {
+        this.#cache.evictExpired();
+      },
+      Math.max(1_000, options.keyCacheMs),
+    );
+    this.#evictions.unref();
   }
 
   /**
@@ -88,6 +96,12 @@ export class DataKeys {
   /** Forgets which version is primary, as after the fence refused one. */
   forgetPrimary(projectId: string): void {
     this.#primaries.delete(projectId);
+  }
+
+  /** Forgets everything, and stops looking for what has expired. */
+  close(): void {
+    clearInterval(this.#evictions);
+    this.clear();
   }
 
   /** Forgets everything that is unwrapped. */
@@ -172,8 +186,8 @@ export class DataKeys {
   /** Version 1: committed, read back and tried before the keyring row points at it. Two first puts make one. */
   async #createKeyring(projectId: string): Promise<string> {
     let first = await selectLatestVersion(this.#database, projectId);
-    if (first === undefined) {
-      const key = this.create(projectId, 1);
+    if (first?.usable !== true) {
+      const key = this.create(projectId, (first?.version ?? 0) + 1);
       try {
         await transaction(this.#database, (tx) => this.insert(tx, key));
       } catch (error) {

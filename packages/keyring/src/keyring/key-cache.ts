@@ -40,6 +40,12 @@ export class KeyCache {
     if (oldest.done !== true) this.#entries.delete(oldest.value);
   }
 
+  /** Lets go of what has outlived its time without being asked for. */
+  evictExpired(): void {
+    const now = this.#now().getTime();
+    for (const [keyId, { until }] of this.#entries) if (until <= now) this.#entries.delete(keyId);
+  }
+
   delete(keyId: string): void {
     this.#entries.delete(keyId);
   }

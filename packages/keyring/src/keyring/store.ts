@@ -97,9 +97,10 @@ export async function insertEncryptionKey(tx: Queryable, key: NewEncryptionKey):
 export async function selectLatestVersion(
   database: Queryable,
   projectId: string,
-): Promise<{ id: string; version: number } | undefined> {
-  const { rows } = await database.query<{ id: string; version: number }>({
-    text: 'select id, version from keyring.encryption_keys where project_id = $1 order by version desc limit 1',
+): Promise<{ id: string; version: number; usable: boolean } | undefined> {
+  const { rows } = await database.query<{ id: string; version: number; usable: boolean }>({
+    text: `select id, version, state = 'enabled' and rolled_back_at is null as usable
+           from keyring.encryption_keys where project_id = $1 order by version desc limit 1`,
     values: [projectId],
   });
   return rows[0];
@@ -139,7 +140,7 @@ export async function movePrimary(
     text: 'select pg_catalog.pg_advisory_xact_lock(keyring.project_lock($1))',
     values: [move.projectId],
   });
-  await tx.query({ text: `select pg_catalog.set_config('statement_timeout', '0', true)` });
+  await tx.query({ text: 'set local statement_timeout to default' });
   const { rowCount } = await tx.query({
     text: `update keyring.keyrings set primary_key_id = $3, promoted_at = now()
            where project_id = $1 and primary_key_id = $2`,

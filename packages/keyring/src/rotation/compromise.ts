@@ -5,8 +5,9 @@ import { transaction, type Queryable } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import { unknownKey } from '../keyring/keys.ts';
 import { markCompromised, markRolledBack, movePrimary, selectLatestVersion, selectPrimary } from '../keyring/store.ts';
+import { boundedTransaction } from './bounded.ts';
 import type { RotationContext } from './context.ts';
-import { insertPromotedProject, overtakeProject } from './project-store.ts';
+import { insertPromotedProject, isInOpenRotation, overtakeProject } from './project-store.ts';
 import { insertRotation } from './rotation-store.ts';
 import { settleRotation } from './settle.ts';
 import { backoffMs, pause } from './wait.ts';
@@ -46,7 +47,7 @@ export async function compromiseKey(
     rotation: rotationId === undefined ? undefined : await readRotation(rotationId),
     overtaken,
   });
-  if (!key.active && key.rows === 0) {
+  if (!key.active && key.rows === 0 && !(await isInOpenRotation(database, key.projectId, keyId))) {
     await transaction(database, (tx) => mark(context, tx, key, reason));
     return answer(undefined, []);
   }
@@ -58,16 +59,17 @@ export async function compromiseKey(
     try {
       next ??= await stageNext(context, key.projectId);
       const { id } = next;
-      const done = await transaction(database, (tx) => exchange(context, tx, key, id, reason, waitMs));
+      const done = await boundedTransaction(database, (tx) => exchange(context, tx, key, id, reason, waitMs));
       dataKeys.forgetPrimary(key.projectId);
       return await answer(done.rotationId, done.overtaken);
     } catch (error) {
       const state = sqlState(error);
-      const again = error instanceof Changed || isTransient(error) || state === sqlStates.canceled;
+      const waited = state === sqlStates.canceled || state === sqlStates.lockNotAvailable;
+      const again = error instanceof Changed || isTransient(error) || waited;
       if (!again && state !== sqlStates.uniqueViolation) throw error;
       if (waitedMs >= context.lockPatienceMs) throw contended(key);
       waitedMs += waitMs;
-      await pause(state === sqlStates.canceled ? 50 : 0, new AbortController().signal);
+      await pause(waited ? 50 : 0, new AbortController().signal);
     }
   }
 }

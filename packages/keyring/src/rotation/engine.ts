@@ -1,8 +1,9 @@
 import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
-import { transaction, type Queryable } from '../db/port.ts';
+import type { Queryable } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import { requireSoundCatalog } from '../keyring/columns.ts';
 import { markRolledBack, movePrimary, selectLatestVersion, selectPrimary, startRetention } from '../keyring/store.ts';
+import { boundedTransaction, LOCK_WAIT_MS } from './bounded.ts';
 import type { RotationContext } from './context.ts';
 import {
   moveProject,
@@ -20,9 +21,9 @@ import { sweepProject } from './sweep.ts';
 import { verifyProject } from './verify.ts';
 import { backoffMs, waitedMs } from './wait.ts';
 
-/** What became of a project: at rest for this run, or wanting another try after a while. */
+/** What became of a project: at rest for this run, held by somebody for longer than the patience, or wanting another try. */
 export type Advance =
-  'rest' | { readonly retryAfterMs: number; /** Which try the wait is after. */ readonly tried: number };
+  'rest' | 'held' | { readonly retryAfterMs: number; /** Which try the wait is after. */ readonly tried: number };
 
 // While a promote waits, the writers of its project wait behind it: so it waits a little, lets them go, and comes back.
 const FIRST_PROMOTE_WAIT_MS = 50;
@@ -71,19 +72,37 @@ export async function advanceProject(
         state === sqlStates.uniqueViolation;
       if (!lost) {
         if (await ended(context, progress)) return 'rest';
-        throw error;
+        if (state !== sqlStates.lockNotAvailable) throw error;
+        // Its own rows are held, so not even that it is blocked can be written: it waits outside, and is told by the runner.
+        return attempt * LOCK_WAIT_MS <= context.lockPatienceMs
+          ? { retryAfterMs: FIRST_PROMOTE_WAIT_MS, tried: attempt }
+          : 'held';
       }
       overtaken += 1;
     }
   }
 }
 
+// Trouble of the moment or of the database as a whole, which is no trouble of this project.
+const notItsOwn: ReadonlySet<string> = new Set(['database_unreachable', 'interrupted', 'contended']);
+const ofTheMoment: ReadonlySet<string> = new Set([
+  sqlStates.serializationFailure,
+  sqlStates.deadlock,
+  sqlStates.staleVersion,
+  sqlStates.uniqueViolation,
+  sqlStates.lockNotAvailable,
+  sqlStates.canceled,
+]);
+
+/** A project that cannot go on is blocked by what it met, and never takes the others of its rotation with it. */
 async function stepOrBlock(...args: Parameters<typeof step>): Promise<Advance | 'again'> {
   try {
     return await step(...args);
   } catch (error) {
-    if (!(error instanceof KeyringError) || error.code !== 'unregistered_column') throw error;
-    const [context, progress] = args;
+    const passing =
+      !(error instanceof KeyringError) || notItsOwn.has(error.code) || ofTheMoment.has(sqlState(error) ?? '');
+    const [context, progress, , , signal] = args;
+    if (passing || signal.aborted || (await ended(context, progress))) throw error;
     return block(context, progress, error.code, error.message);
   }
 }
@@ -137,7 +156,7 @@ async function stage(context: RotationContext, progress: ProjectProgress): Promi
   const latest = await selectLatestVersion(context.database, projectId);
   if (source === undefined || latest === undefined) throw new Overtaken();
   const key = context.dataKeys.create(projectId, latest.version + 1);
-  await transaction(context.database, async (tx) => {
+  await boundedTransaction(context.database, async (tx) => {
     if (!(await moveProject(tx, progress, { to: 'staged', sourceKeyId: source, targetKeyId: key.id }))) {
       throw new Overtaken();
     }
@@ -214,7 +233,7 @@ async function moving(
 ): Promise<Advance | 'again'> {
   const waitMs = backoffMs(attempt, FIRST_PROMOTE_WAIT_MS, LONGEST_PROMOTE_WAIT_MS);
   try {
-    await transaction(context.database, (tx) => move(tx, waitMs));
+    await boundedTransaction(context.database, (tx) => move(tx, waitMs));
     context.dataKeys.forgetPrimary(progress.projectId);
     return 'again';
   } catch (error) {
@@ -244,7 +263,7 @@ async function sweep(
   const { target } = versions(progress);
   const swept = await sweepTo(context, progress, target, attempt, signal);
   if (swept !== 'clear') return swept;
-  await transaction(context.database, async (tx) => {
+  await boundedTransaction(context.database, async (tx) => {
     if (!(await moveProject(tx, progress, { to: 'verifying' }))) throw new Overtaken();
     await context.audit.record(tx, {
       action: 'rotation.project_swept',
@@ -265,8 +284,14 @@ async function verify(
   const proof = await proveProject(context, progress, target, signal);
   if (proof === 'blocked') return 'rest';
   if (proof !== 'proved') {
-    await transaction(context.database, async (tx) => {
+    await boundedTransaction(context.database, async (tx) => {
       if (!(await moveProject(tx, progress, { to: 'sweeping' }))) throw new Overtaken();
+      await context.audit.record(tx, {
+        action: 'rotation.project_swept_again',
+        projectId: progress.projectId,
+        subject: `rotation:${progress.rotationId}`,
+        details: { reason: 'rows under another version were found' },
+      });
     });
     return 'again';
   }
@@ -339,7 +364,7 @@ async function finalize(
 ): Promise<Advance | 'again'> {
   const { projectId, rotationId } = progress;
   const signer = await context.signer();
-  await transaction(context.database, async (tx) => {
+  await boundedTransaction(context.database, async (tx) => {
     if (!(await moveProject(tx, progress, { to }))) throw new Overtaken();
     await requireSoundCatalog(tx);
     const others = await countOthers(tx, projectId, keyId);
@@ -359,7 +384,7 @@ async function finalize(
 
 /** Before its promote a project has nothing to turn back: the version it staged is never used. */
 async function cancel(context: RotationContext, progress: ProjectProgress): Promise<Advance> {
-  await transaction(context.database, async (tx) => {
+  await boundedTransaction(context.database, async (tx) => {
     if (!(await moveProject(tx, progress, { to: 'canceled', errorCode: 'rolled_back_before_promote' }))) {
       throw new Overtaken();
     }
@@ -398,7 +423,7 @@ async function stop(
   errorCode: string,
   errorDetail: string,
 ): Promise<Advance> {
-  await transaction(context.database, (tx) => recordStop(context, tx, progress, to, errorCode, errorDetail));
+  await boundedTransaction(context.database, (tx) => recordStop(context, tx, progress, to, errorCode, errorDetail));
   return 'rest';
 }
 
@@ -433,7 +458,7 @@ async function blockRows(
     held > 0 ? `${String(held)} rows are held by other transactions` : '',
   ];
   const detail = parts.filter((part) => part !== '').join('; ');
-  await transaction(context.database, async (tx) => {
+  await boundedTransaction(context.database, async (tx) => {
     // Compare-and-set first: of two runners that come to the same end, one writes.
     await recordStop(context, tx, progress, 'blocked', code, detail);
     await replaceQuarantine(tx, progress, unreadable);

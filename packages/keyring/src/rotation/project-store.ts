@@ -185,11 +185,35 @@ export async function noteRowsVerified(database: Queryable, of: ProjectProgress,
 export async function reopenBlocked(tx: Queryable, rotationId: string): Promise<void> {
   await tx.query({
     text: `update keyring.rotation_projects
-           set state = case when direction = 'back' then 'rolling_back' when promoted_at is null then 'staged'
-             else 'sweeping' end, error_code = null, error_detail = null
+           set state = case when direction = 'back' then 'rolling_back' when target_key_id is null then 'requested'
+             when promoted_at is null then 'staged' else 'sweeping' end, error_code = null, error_detail = null
            where rotation_id = $1 and state = 'blocked'`,
     values: [rotationId],
   });
+}
+
+/** Projects of a rotation that cannot turn back: the version they came from may not be primary again. */
+export async function selectNoWayBack(database: Queryable, rotationId: string): Promise<string[]> {
+  const { rows } = await database.query<{ project_name: string }>({
+    text: `select p.project_name from keyring.rotation_projects p
+           join keyring.encryption_keys k on k.id = p.source_key_id
+           where p.rotation_id = $1 and p.direction = 'forward' and k.state <> 'enabled'
+             and p.state not in ('completed', 'rolled_back', 'canceled', 'failed')
+           order by p.project_name limit 20`,
+    values: [rotationId],
+  });
+  return rows.map((row) => row.project_name);
+}
+
+/** Does an open rotation come from, or go to, this version? */
+export async function isInOpenRotation(database: Queryable, projectId: string, keyId: string): Promise<boolean> {
+  const { rowCount } = await database.query({
+    text: `select from keyring.rotation_projects
+           where project_id = $1 and $2 in (source_key_id, target_key_id)
+             and state not in ('completed', 'rolled_back', 'canceled', 'failed')`,
+    values: [projectId, keyId],
+  });
+  return rowCount > 0;
 }
 
 /** Ends whatever open rotation holds a project. */

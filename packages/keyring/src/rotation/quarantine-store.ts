@@ -14,13 +14,14 @@ export async function replaceQuarantine(
   await tx.query({
     text: `insert into keyring.quarantine (rotation_id, project_id, label, row_id, encryption_key_id, reason)
            select $1, $2, u.label, u.row_id, u.key_id, u.reason
-           from unnest($3::text[], $4::text[], $5::uuid[], $6::text[]) as u (label, row_id, key_id, reason)`,
+           from unnest($3::text[], $4::text[], $5::uuid[], $6::text[]) as u (label, row_id, key_id, reason)
+           on conflict (project_id, label, row_id) do nothing`,
     values: [
       of.rotationId,
       of.projectId,
       entries.map((entry) => entry.label),
-      entries.map((entry) => entry.row.id),
-      entries.map((entry) => entry.row.keyId),
+      entries.map((entry) => entry.id),
+      entries.map((entry) => entry.keyId),
       entries.map((entry) => entry.reason),
     ],
   });

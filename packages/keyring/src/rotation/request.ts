@@ -71,8 +71,8 @@ export async function previewRotation(context: RotationContext, request: Rotatio
     rows += result.opened;
     for (const [label, lost] of result.unreadable) {
       rows += lost.length;
-      for (const { row, reason } of lost) {
-        unreadable.push({ projectId, label, rowId: row.id, keyId: row.keyId, reason, noticedAt: new Date() });
+      for (const { id, keyId, reason } of lost) {
+        unreadable.push({ projectId, label, rowId: id, keyId, reason, noticedAt: new Date() });
       }
     }
   }

@@ -1,10 +1,10 @@
 import type { Keys, Rotation, Rotations } from '../api.ts';
-import { transaction } from '../db/port.ts';
+import { retried } from '../db/retried.ts';
 import { KeyringError } from '../errors.ts';
 import { isUuid, requireUuid } from '../validate.ts';
 import { compromiseKey } from './compromise.ts';
 import type { RotationContext } from './context.ts';
-import { reopenBlocked, selectProjectDetails, selectUnfinished } from './project-store.ts';
+import { reopenBlocked, selectNoWayBack, selectProjectDetails, selectUnfinished } from './project-store.ts';
 import { selectQuarantine } from './quarantine-store.ts';
 import { selectReceipts } from './receipt-store.ts';
 import { previewRotation, requestRotation, requireReason } from './request.ts';
@@ -43,7 +43,7 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
 
     async pause(rotationId) {
       await known(rotationId);
-      await transaction(database, async (tx) => {
+      await retried(database, async (tx) => {
         const rotation = await lockRotation(tx, rotationId);
         if (rotation?.state === 'paused') return;
         if (rotation === undefined || !pausable.has(rotation.state)) throw notOpen(rotationId, rotation?.state);
@@ -55,7 +55,7 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
 
     async resume(rotationId) {
       await known(rotationId);
-      await transaction(database, async (tx) => {
+      await retried(database, async (tx) => {
         const rotation = await lockRotation(tx, rotationId);
         if (rotation !== undefined && underWay.has(rotation.state)) return;
         if (rotation?.state !== 'paused' && rotation?.state !== 'blocked') throw notOpen(rotationId, rotation?.state);
@@ -75,11 +75,21 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
           remedy: 'Let the rotation finish; to leave its version too, rotate again.',
         });
       }
-      await transaction(database, async (tx) => {
+      await retried(database, async (tx) => {
         const rotation = await lockRotation(tx, rotationId);
         if (rotation === undefined) throw notOpen(rotationId, undefined);
         if (rotation.state === 'rolling_back') return;
         if ((await selectUnfinished(tx, rotationId)).length === 0) throw notOpen(rotationId, rotation.state);
+        const stuck = await selectNoWayBack(tx, rotationId);
+        if (stuck.length > 0) {
+          throw new KeyringError(
+            'illegal_state',
+            `There is no way back for ${stuck.join(', ')}: their old version is not enabled.`,
+            {
+              remedy: `Let the rotation finish: \`mh-keys rotate --resume ${rotationId}\`.`,
+            },
+          );
+        }
         if (rotation.direction === 'back') await reopenBlocked(tx, rotationId);
         await updateRotationState(tx, rotationId, { state: 'rolling_back', direction: 'back' });
         await audit.record(tx, { action: 'rotation.rollback_requested', subject: `rotation:${rotationId}` });

@@ -2,6 +2,12 @@ import type { Queryable } from '../db/port.ts';
 import type { EncryptedColumn } from '../keyring/columns.ts';
 import type { StoredRow } from './rows.ts';
 
+/** A row's id and how long its ciphertext is. */
+export interface RowSize {
+  readonly id: string;
+  readonly bytes: number;
+}
+
 /**
  * Ids of a project's rows in a column, in id order after `after`: those not under `exceptKeyId`, or all encrypted ones.
  * A window of ids is read in one pass of the project's index and sort; the rows follow by primary key, batch by batch.
@@ -10,16 +16,16 @@ export async function selectRowIds(
   database: Queryable,
   column: EncryptedColumn,
   { projectId, exceptKeyId, after, limit }: { projectId: string; exceptKeyId?: string; after?: string; limit: number },
-): Promise<string[]> {
-  const { rows } = await database.query<{ id: string }>({
-    text: `select t.${column.rowId}::text as id from ${column.table} t
+): Promise<RowSize[]> {
+  const { rows } = await database.query<RowSize>({
+    text: `select t.${column.rowId}::text as id, octet_length(t.${column.ciphertext}) as bytes from ${column.table} t
            where t.${column.project} = $1 and t.${column.keyId} is not null
              and ($2::uuid is null or t.${column.keyId} <> $2)
              and ($3::text is null or t.${column.rowId} > $3::text::${column.rowIdType})
            order by t.${column.rowId} limit $4`,
     values: [projectId, exceptKeyId ?? null, after ?? null, limit],
   });
-  return rows.map((row) => row.id);
+  return rows;
 }
 
 /** The rows of these ids as they stand now; those gone since, or moved to `exceptKeyId`, are left out. */
@@ -60,14 +66,15 @@ export async function replaceCiphertexts(
              from unnest($1::text[]::${column.rowIdType}[], $2::bytea[], $3::bytea[])
                as b (row_id, old_envelope, new_envelope)
            ), held as (
-             select t.${column.rowId} as row_id, b.new_envelope
+             select t.${column.rowId} as row_id, b.old_envelope, b.new_envelope
              from ${column.table} t join batch b on t.${column.rowId} = b.row_id
              where t.${column.project} = $4 and t.${column.ciphertext} = b.old_envelope
              order by t.${column.rowId}
              for no key update of t skip locked
            ), moved as (
              update ${column.table} t set ${column.ciphertext} = h.new_envelope, ${column.keyId} = $5
-             from held h where t.${column.rowId} = h.row_id and t.${column.project} = $4
+             from held h
+             where t.${column.rowId} = h.row_id and t.${column.project} = $4 and t.${column.ciphertext} = h.old_envelope
              returning 1
            ), counted as (
              update keyring.rotation_projects p set rows_moved = p.rows_moved + (select count(*) from moved)

@@ -16,8 +16,10 @@ export interface StoredRow {
 
 export type UnreadableReason = QuarantinedRow['reason'];
 
+/** A row that does not open: which, and why. Not its bytes: there may be many. */
 export interface Unreadable {
-  readonly row: StoredRow;
+  readonly id: string;
+  readonly keyId: string;
   readonly reason: UnreadableReason;
 }
 
@@ -42,9 +44,9 @@ export class RowCrypto {
   /** Opens a row under the version it names. A reason instead, when what is stored does not open; rejects for all else. */
   async open(row: StoredRow): Promise<OpenedRow | Unreadable> {
     try {
-      if (uuidFromBytes(parseEnvelope(row.envelope).keyId) !== row.keyId) return { row, reason: 'malformed' };
+      if (uuidFromBytes(parseEnvelope(row.envelope).keyId) !== row.keyId) return unreadable(row, 'malformed');
     } catch (error) {
-      if (error instanceof KeyringError) return { row, reason: 'malformed' };
+      if (error instanceof KeyringError) return unreadable(row, 'malformed');
       throw error;
     }
     let key: DataKey;
@@ -53,12 +55,15 @@ export class RowCrypto {
     } catch (error) {
       const reason = error instanceof KeyringError ? keyTrouble[error.code] : undefined;
       if (reason === undefined) throw error;
-      return { row, reason };
+      return unreadable(row, reason);
     }
     try {
       return { row, plaintext: open(key.key, key.id, row.envelope, this.#aad(key.id, row.id)) };
     } catch (error) {
-      if (error instanceof KeyringError && error.code === 'decryption_failed') return { row, reason: 'does_not_open' };
+      // `invalid_argument`: its id cannot be in any associated data, so nothing was ever sealed there.
+      if (error instanceof KeyringError) {
+        return unreadable(row, error.code === 'decryption_failed' ? 'does_not_open' : 'malformed');
+      }
       throw error;
     }
   }
@@ -91,7 +96,12 @@ const keyTrouble: Readonly<Partial<Record<KeyringError['code'], UnreadableReason
   key_destroyed: 'key_unavailable',
   key_disabled: 'key_unavailable',
   decryption_failed: 'key_unavailable',
+  wrong_root_key: 'key_unavailable',
 };
+
+function unreadable({ id, keyId }: StoredRow, reason: UnreadableReason): Unreadable {
+  return { id, keyId, reason };
+}
 
 export function isUnreadable(result: OpenedRow | Unreadable): result is Unreadable {
   return 'reason' in result;

@@ -122,6 +122,7 @@ async function advanceAll(
   const queue = unfinished
     .filter((project) => project.state !== 'blocked' || project.direction !== direction)
     .map((project) => ({ projectId: project.projectId, attempt: 1, notBefore: 0 }));
+  const held: string[] = [];
   let failed = false;
 
   const worker = async (): Promise<void> => {
@@ -137,6 +138,10 @@ async function advanceAll(
         }
         const outcome = await advanceProject(context, id, next.projectId, direction, next.attempt, signal);
         if (outcome === 'rest') continue;
+        if (outcome === 'held') {
+          held.push(next.projectId);
+          continue;
+        }
         queue.push({ ...next, attempt: outcome.tried + 1, notBefore: performance.now() + outcome.retryAfterMs });
       }
     } catch (error) {
@@ -147,6 +152,12 @@ async function advanceAll(
   const workers = Math.min(context.rotationConcurrency, Math.max(queue.length, 1));
   const results = await Promise.allSettled(Array.from({ length: workers }, worker));
   for (const result of results) if (result.status === 'rejected') throw result.reason;
+  const [first] = held;
+  if (first === undefined) return;
+  throw new KeyringError('contended', `Another transaction holds the rows of project ${first} in this rotation.`, {
+    remedy: `End it, then run \`mh-keys rotate --resume ${id}\`: the other projects went on.`,
+    details: { rotationId: id, projectIds: held },
+  });
 }
 
 function interrupted(id: string): KeyringError {

@@ -3,7 +3,14 @@ import type { EncryptedColumn } from '../keyring/columns.ts';
 import type { DataKey } from '../keyring/key-cache.ts';
 import type { RotationContext } from './context.ts';
 import type { ProjectProgress } from './project-store.ts';
-import { countOthers, replaceCiphertexts, selectRowIds, selectRows, type Replacement } from './rows-store.ts';
+import {
+  countOthers,
+  replaceCiphertexts,
+  selectRowIds,
+  selectRows,
+  type Replacement,
+  type RowSize,
+} from './rows-store.ts';
 import { isUnreadable, RowCrypto, type Unreadable } from './rows.ts';
 
 // Ids are read in windows: one sort of the project's rows per window, a few megabytes of ids at once.
@@ -90,13 +97,28 @@ async function sweepColumn(
     const ids = await selectRowIds(context.database, column, after === undefined ? window : { ...window, after });
     await context.dataKeys.usage.spend(target.id, ids.length);
     await inLanes(batches(ids, context.sweepBatchSize), LANES, sweepBatch, signal);
-    after = ids.at(-1);
+    after = ids.at(-1)?.id;
     if (ids.length < WINDOW) return pass;
   }
 }
 
-export function* batches<T>(items: readonly T[], size: number): Generator<readonly T[]> {
-  for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
+// So many bytes of ciphertext in one batch at most: with the lanes and the copies on the way, tens of megabytes in all.
+const BATCH_BYTES = 2 * 2 ** 20;
+
+/** Ids in batches of at most `most` rows and, but for a row that is larger alone, 2 MiB of ciphertext. */
+export function* batches(rows: readonly RowSize[], most: number): Generator<readonly string[]> {
+  let batch: string[] = [];
+  let bytes = 0;
+  for (const row of rows) {
+    if (batch.length > 0 && (batch.length === most || bytes + row.bytes > BATCH_BYTES)) {
+      yield batch;
+      batch = [];
+      bytes = 0;
+    }
+    batch.push(row.id);
+    bytes += row.bytes;
+  }
+  if (batch.length > 0) yield batch;
 }
 
 /** Works through `items` with at most `lanes` under way; the first failure or an abort stops all lanes and is thrown. */

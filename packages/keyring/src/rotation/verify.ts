@@ -52,7 +52,7 @@ export async function verifyProject(
       const window = { projectId, limit: WINDOW };
       const ids = await selectRowIds(context.database, column, after === undefined ? window : { ...window, after });
       await inLanes(batches(ids, context.sweepBatchSize), LANES, readBack, signal);
-      after = ids.at(-1);
+      after = ids.at(-1)?.id;
       if (ids.length < WINDOW) break;
     }
     if (lost.length > 0) unreadable.set(column.label, lost);

@@ -1,4 +1,4 @@
-import { createDecipheriv } from 'node:crypto';
+import { createDecipheriv, createSecretKey } from 'node:crypto';
 import { isUtf8 } from 'node:buffer';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AdoptOptions, AdoptReport } from '../api.ts';
@@ -42,8 +42,8 @@ export async function adoptSecrets(
   audit: AuditTrail,
   options: AdoptOptions,
 ): Promise<AdoptReport> {
-  const { projectId, dryRun = false, signal, onProgress } = options;
-  if (projectId !== undefined) requireUuid('project id', projectId);
+  const { dryRun = false, signal, onProgress } = options;
+  const projectId = options.projectId === undefined ? undefined : requireUuid('project id', options.projectId);
   const decode = decoder(options.legacyKey);
   const found = await countUnadopted(database, projectId);
   const failed = new Map<string, { projectId: string; rowId: string; reason: string }>();
@@ -150,7 +150,7 @@ async function finish(database: Database, audit: AuditTrail): Promise<void> {
 function decoder(legacyKey: Uint8Array | undefined): (stored: Buffer) => Buffer | string {
   if (legacyKey === undefined) return (stored) => checked(Buffer.from(stored), { text: true });
   if (legacyKey.length !== 32) throw new KeyringError('invalid_argument', 'The legacy key does not have 32 bytes.');
-  const key = Buffer.from(legacyKey);
+  const key = createSecretKey(legacyKey);
   return (stored) => {
     if (stored.length < 28) return 'does_not_open';
     try {

@@ -9,6 +9,7 @@ import { open, seal } from '../envelope/seal.ts';
 import { decryptionFailed, KeyringError } from '../errors.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
 import { requireName, requireUuid } from '../validate.ts';
+import { wipe } from '../secret-bytes.ts';
 import { Opened } from './opened-secret.ts';
 import {
   deleteSecret,
@@ -20,27 +21,39 @@ import {
   updateSecret,
   type SecretEntryRow,
 } from './store.ts';
+import { Turnstile } from './turnstile.ts';
 
 // A try is lost to a promote, a first put or a delete that came between; each is over when the next one starts.
 const PUT_ATTEMPTS = 20;
 
+// Of the connections of a pool, one project's writers take a few: those that wait for a row somebody holds must not keep the
+// readers of all projects waiting.
+const WRITERS_PER_PROJECT = 4;
+
 /** Puts, gets, lists and removes the secrets of projects. */
 export function secrets(database: Database, dataKeys: DataKeys, audit: AuditTrail): Omit<Secrets, 'adopt'> {
+  const writers = new Turnstile(WRITERS_PER_PROJECT);
   return {
-    async put(projectId, name, value) {
-      requireUuid('project id', projectId);
+    async put(givenId, name, value) {
+      const projectId = requireUuid('project id', givenId);
       requireName('secret name', name);
       const plaintext = requireValue(value);
-      for (let attempt = 1; attempt <= PUT_ATTEMPTS; attempt++) {
-        const written = await tryPut(database, dataKeys, audit.actor, projectId, name, plaintext);
-        if (written !== undefined) return written;
-      }
+      const written = await writers.run(projectId, async () => {
+        for (let attempt = 1; attempt <= PUT_ATTEMPTS; attempt++) {
+          const done = await tryPut(database, dataKeys, audit.actor, projectId, name, plaintext);
+          if (done !== undefined) return done;
+        }
+        return undefined;
+      });
+      if (typeof value === 'string') wipe(plaintext);
+      if (written !== undefined) return written;
       throw new KeyringError('contended', `The secret "${name}" is being changed by too many writers at once.`, {
         remedy: 'Try again.',
       });
     },
-    async get(projectId, name) {
-      requireUuid('project id', projectId);
+    async get(givenId, name) {
+      const projectId = requireUuid('project id', givenId);
+      if (isUnstorable(name)) return undefined;
       const row = await selectSecret(database, projectId, name);
       if (row === undefined) return undefined;
       const keyId = row.encryption_key_id;
@@ -58,8 +71,8 @@ export function secrets(database: Database, dataKeys: DataKeys, audit: AuditTrai
         writtenAt: row.value_written_at ?? undefined,
       }) satisfies OpenedSecret;
     },
-    async list(projectId, { limit = 1000, after } = {}) {
-      requireUuid('project id', projectId);
+    async list(givenId, { limit = 1000, after } = {}) {
+      const projectId = requireUuid('project id', givenId);
       const rows = await selectSecretEntries(database, {
         projectId,
         after,
@@ -67,9 +80,15 @@ export function secrets(database: Database, dataKeys: DataKeys, audit: AuditTrai
       });
       return rows.map(secretEntry);
     },
-    async remove(projectId, name) {
-      requireUuid('project id', projectId);
-      return deleteSecret(database, { projectId, name, actor: audit.actor });
+    async remove(givenId, name) {
+      const projectId = requireUuid('project id', givenId);
+      if (isUnstorable(name)) return false;
+      const removal = { projectId, name, actor: audit.actor };
+      return writers
+        .run(projectId, () => deleteSecret(database, removal))
+        .catch((error: unknown) => {
+          throw sqlState(error) === sqlStates.lockNotAvailable ? held(name) : error;
+        });
     },
   };
 }
@@ -83,14 +102,14 @@ async function tryPut(
   name: string,
   plaintext: Uint8Array,
 ): Promise<PutResult | undefined> {
-  const existing = await selectSecretRow(database, projectId, name);
-  const primary = await dataKeys.primary(projectId);
-  await dataKeys.usage.spend(primary.id, 1);
-  const id = existing?.id ?? randomUUID();
-  const aad = secretAad({ projectId, label: SECRETS_LABEL, rowId: id, keyId: primary.id });
-  const envelope = seal(primary.key, primary.id, plaintext, aad);
-  const write = { id, projectId, name, envelope, keyId: primary.id, actor };
   try {
+    const existing = await selectSecretRow(database, projectId, name);
+    const primary = await dataKeys.primary(projectId);
+    await dataKeys.usage.spend(primary.id, 1);
+    const id = existing?.id ?? randomUUID();
+    const aad = secretAad({ projectId, label: SECRETS_LABEL, rowId: id, keyId: primary.id });
+    const envelope = seal(primary.key, primary.id, plaintext, aad);
+    const write = { id, projectId, name, envelope, keyId: primary.id, actor };
     if (existing === undefined) {
       await insertSecret(database, write);
     } else if (!(await updateSecret(database, write, existing.encryption_key_id))) {
@@ -104,8 +123,19 @@ async function tryPut(
       return undefined;
     }
     if (state === sqlStates.uniqueViolation || isTransient(error)) return undefined;
-    throw error;
+    throw state === sqlStates.lockNotAvailable ? held(name) : error;
   }
+}
+
+/** No text of PostgreSQL holds a NUL. Other odd names may be there, from before the keyring. */
+function isUnstorable(name: string): boolean {
+  return name.includes('\0');
+}
+
+function held(name: string): KeyringError {
+  return new KeyringError('contended', `Another transaction holds the secret "${name}".`, {
+    remedy: 'Try again. If it lasts, look for an idle transaction in pg_stat_activity.',
+  });
 }
 
 function requireValue(value: string | Uint8Array): Uint8Array {

@@ -40,6 +40,10 @@ export async function selectSecretRow(
   return rows[0];
 }
 
+// A write that waits for a row which somebody holds gives up (SQLSTATE 55P03) after this: it holds a connection meanwhile. Set
+// inside the statement, because it has to work through a transaction-mode pooler and in one round trip.
+const boundedWait = `(select pg_catalog.set_config('lock_timeout', '5000', true)) as bounded_wait`;
+
 export interface SecretWrite {
   readonly id: string;
   readonly projectId: string;
@@ -57,7 +61,7 @@ export async function insertSecret(database: Queryable, write: SecretWrite): Pro
   await database.query({
     text: `with written as (
              insert into public.secrets (id, project_id, key, value_encrypted, encryption_key_id, value_written_at)
-             values ($1, $2, $3, $4, $5, clock_timestamp()) returning id, project_id
+             select $1, $2, $3, $4, $5, clock_timestamp() from ${boundedWait} returning id, project_id
            )
            insert into keyring.audit_log (actor, action, outcome, project_id, subject, details)
            select $6, 'secret.written', 'succeeded', w.project_id, 'secret:' || w.id,
@@ -81,6 +85,7 @@ export async function updateSecret(
     text: `with written as (
              update public.secrets
              set value_encrypted = $4, encryption_key_id = $5, value_written_at = clock_timestamp()
+             from ${boundedWait}
              where id = $1 and project_id = $2 and key = $3 and encryption_key_id is not distinct from $7::uuid
              returning id, project_id
            )
@@ -100,7 +105,7 @@ export async function deleteSecret(
 ): Promise<boolean> {
   const { rowCount } = await database.query({
     text: `with removed as (
-             delete from public.secrets where project_id = $1 and key = $2 returning id, project_id, encryption_key_id
+             delete from public.secrets using ${boundedWait} where project_id = $1 and key = $2 returning id, project_id, encryption_key_id
            )
            insert into keyring.audit_log (actor, action, outcome, project_id, subject, details)
            select $3, 'secret.deleted', 'succeeded', r.project_id, 'secret:' || r.id,

@@ -202,6 +202,13 @@ test('a target version that stops unwrapping in the middle blocks its own projec
   await expectEverySecretFresh(installation, next, [broken, whole]);
 });
 
+// The guard refuses it while the rotation is open; a superuser, or a restore, can do it all the same.
+const destroyBehindTheFence = (keyId = ''): Promise<unknown> =>
+  installation.behindTheFence(
+    `update keyring.encryption_keys set state = 'destroyed', wrapped_key = null, destroyed_at = now() where id = $1`,
+    [keyId],
+  );
+
 test('a staged version that was destroyed before its promote ends its project as failed, and the next rotation works', async () => {
   const stopped = await installation.open({
     wrap: stopBefore(({ text }) => text.includes('pg_advisory_xact_lock')),
@@ -210,7 +217,8 @@ test('a staged version that was destroyed before its promote ends its project as
   expect(await codeOf(stopped.rotations.run(id, { signal: stop.signal }))).toBe('interrupted');
   const staged = (await keyring.keys.list({ projectId: broken.id })).find((key) => key.version === 2);
   expect(staged?.status).toBe('pre-activation');
-  await keyring.keys.destroy(staged?.id ?? '', { reason: 'test' });
+  expect(await codeOf(keyring.keys.destroy(staged?.id ?? '', { reason: 'test' }))).toBe('key_in_use');
+  await destroyBehindTheFence(staged?.id);
 
   expect((await keyring.rotations.run(id)).state).toBe('failed');
   expect((await detailOf(keyring, id)).projectDetails[0]).toMatchObject({
@@ -228,7 +236,7 @@ test('a staged version that was destroyed does not keep its rotation from being 
   const { id } = await stopped.rotations.request({ projects: [broken.id] });
   expect(await codeOf(stopped.rotations.run(id, { signal: stop.signal }))).toBe('interrupted');
   const staged = (await keyring.keys.list({ projectId: broken.id })).find((key) => key.version === 2);
-  await keyring.keys.destroy(staged?.id ?? '', { reason: 'test' });
+  await destroyBehindTheFence(staged?.id);
   await keyring.rotations.rollback(id);
   expect((await keyring.rotations.run(id)).projects).toEqual({ total: 1, canceled: 1 });
 });
