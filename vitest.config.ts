@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
 // The sources of the workspace's packages, not what was built of them: see "exports" in their package.json.
-const resolve = { conditions: ['source', 'node', 'development|production'] };
+const resolve = { conditions: ['@meshhook/source', 'node', 'development|production'] };
 
 export default defineConfig({
   // Two places where modules run: tests in `ssr`, the global setup in an environment of Vitest's own.

@@ -11,7 +11,7 @@ export const load: PageServerLoad = async ({ depends }) => {
     return { overview: await loadOverview(program().keyring) };
   } catch (thrown) {
     if (thrown instanceof KeyringError && statusOfCode[thrown.code] === 503) {
-      error(503, { message: 'The database does not answer, or is not ready.', code: thrown.code });
+      error(503, 'The database does not answer, or is not ready.', { code: thrown.code });
     }
     throw thrown;
   }

@@ -56,7 +56,15 @@ export async function startServer(environment: Record<string, string>): Promise<
     child.kill(signal);
     return ended;
   };
-  return { url, process: child, output, stop, [Symbol.asyncDispose]: async () => void (await stop()) };
+  return {
+    url,
+    process: child,
+    output,
+    stop,
+    [Symbol.asyncDispose]: async () => {
+      await stop();
+    },
+  };
 }
 
 /** A start that is expected to end by itself. */

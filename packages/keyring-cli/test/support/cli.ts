@@ -79,7 +79,7 @@ export function cli(home: string) {
       const look = (): void => (output.stderr.includes(text) ? resolve() : undefined);
       watchers.add(look);
       look();
-      void outcome.then(() => reject(new Error(`It ended without saying "${text}":\n${output.stderr}`)));
+      outcome.then(() => reject(new Error(`It ended without saying "${text}":\n${output.stderr}`)), reject);
       await promise;
       watchers.delete(look);
     };

@@ -37,7 +37,7 @@ export interface HolderOptions {
 /** Starts a child process on `home`; it has not opened anything yet. */
 export function startHolder(home: string, options: HolderOptions = {}) {
   const script = options.script ?? join(import.meta.dirname, 'holder.ts');
-  const args = ['--conditions=source', script, home, JSON.stringify(quick), options.sharedDirectory ?? ''];
+  const args = ['--conditions=@meshhook/source', script, home, JSON.stringify(quick), options.sharedDirectory ?? ''];
   const child = spawn(process.execPath, args, {
     stdio: ['pipe', 'pipe', 'pipe'],
     cwd: '/',

@@ -57,7 +57,7 @@ export async function openProgram(settings: Settings, log: Log): Promise<Program
 /** `serve.js` is not part of the bundle that this file ends up in, and reaches the program by this name. */
 export const programKey = Symbol.for('@meshhook/keyring-admin: program');
 
-const shared = globalThis as { [programKey]?: Program };
+const shared = globalThis as { [programKey]?: Program | undefined };
 
 /** Once per process, by the `init` hook. */
 export async function startProgram(): Promise<void> {

@@ -50,7 +50,7 @@ export async function killRotatingProcesses(kills: number, random: Random): Prom
       const child = spawn(
         process.execPath,
         [
-          '--conditions=source',
+          '--conditions=@meshhook/source',
           path.join(import.meta.dirname, 'rotating-process.ts'),
           installation.test.serviceUrl,
           uri,

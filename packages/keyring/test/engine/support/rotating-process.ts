@@ -2,7 +2,7 @@
  * A process that rotates until it is killed: whatever waits for a runner first, then one rotation after the other. Says on
  * its standard output how many rows it has moved.
  *
- *   node --conditions=source rotating-process.ts DATABASE_URL ROOT_KEY_URI
+ *   node --conditions=@meshhook/source rotating-process.ts DATABASE_URL ROOT_KEY_URI
  */
 import { openKeyring } from '@meshhook/keyring';
 
