@@ -5,7 +5,7 @@ import { openKeyring } from '@meshhook/keyring';
 import { openHost } from '@meshhook/keyring-embedded';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { session } from '../../../test/support/database.ts';
-import { build, cli, temporaryFolder } from './support/cli.ts';
+import { build, cli, firstOf, temporaryFolder } from './support/cli.ts';
 
 // Looks like a secret; is none.
 const VALUE = 'sk_live_test_4eC39HqLyjWDarjtT1zdp7dc';
@@ -64,10 +64,11 @@ describe('the session of the README, with nothing there before', () => {
 
   test('rotations has both, and one in full with its phases', async () => {
     const { rotations } = await json(['rotations']);
-    expect(rotations.map((one: { state: string }) => one.state)).toEqual(['completed', 'completed']);
-    const { stdout } = await run(['rotations', rotations[1].id]);
+    expect(rotations.map(({ state }) => state)).toEqual(['completed', 'completed']);
+    const first = rotations[1]?.id ?? '';
+    const { stdout } = await run(['rotations', first]);
     for (const text of ['quarterly', 'PROMOTED', 'READ BACK', '1 → 2', '(manual)']) expect(stdout).toContain(text);
-    expect((await run(['rotations', rotations[1].id, '--json'])).code).toBe(0);
+    expect((await run(['rotations', first, '--json'])).code).toBe(0);
   });
 
   test('audit says who did what, doctor that all is well', async () => {
@@ -80,7 +81,10 @@ describe('the session of the README, with nothing there before', () => {
 
   test('every file it made is for its owner alone, and the log of PostgreSQL has neither value nor password', () => {
     const log = readFileSync(path.join(home, 'postgres.log'), 'utf8');
-    const { owner, service } = JSON.parse(readFileSync(path.join(home, 'credentials.json'), 'utf8'));
+    const { owner, service } = JSON.parse(readFileSync(path.join(home, 'credentials.json'), 'utf8')) as Record<
+      'owner' | 'service',
+      { password: string }
+    >;
     for (const secret of [VALUE, owner.password, service.password, 'SCRAM-SHA-256']) expect(log).not.toContain(secret);
   });
 });
@@ -101,7 +105,7 @@ describe('while another process holds the database', () => {
   test('commands work beside it, and leave the database running', async () => {
     const { projects } = await json(['project', 'list']);
     expect(projects).toMatchObject([{ name: 'acme' }]);
-    const secret = await keyring.secrets.get(projects[0].id, 'STRIPE_KEY');
+    const secret = await keyring.secrets.get(firstOf(projects).id, 'STRIPE_KEY');
     expect(secret?.value).toBe(VALUE);
   });
 
@@ -111,7 +115,7 @@ describe('while another process holds the database', () => {
     );
     for (const { code, stderr } of await Promise.all(sets)) expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     const { secrets } = await json(['secrets', 'list', '--project', 'acme']);
-    expect(secrets.filter(({ name }: { name: string }) => name.startsWith('MANY_'))).toHaveLength(20);
+    expect(secrets.filter(({ name }) => name.startsWith('MANY_'))).toHaveLength(20);
   });
 
   test('a value is in no argument and no environment of the process that stores it', async () => {
@@ -143,7 +147,7 @@ describe('while another process holds the database', () => {
 
   test('a project goes by its id; a removed secret is gone', async () => {
     const { projects } = await json(['project', 'list']);
-    expect((await run(['secrets', 'rm', 'ECHOED', '--project', projects[0].id])).code).toBe(0);
+    expect((await run(['secrets', 'rm', 'ECHOED', '--project', firstOf(projects).id])).code).toBe(0);
     const { code, stderr } = await run(['secrets', 'get', 'ECHOED', '--project', 'acme']);
     expect(code).toBe(3);
     expect(stderr).toBe(

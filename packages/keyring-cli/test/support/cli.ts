@@ -20,6 +20,21 @@ export interface RunOptions {
   readonly cwd?: string;
 }
 
+/** What `--json` answers, as far as tests go on with it. */
+export interface Answer {
+  readonly project: { readonly id: string };
+  readonly projects: readonly { readonly id: string; readonly name: string }[];
+  readonly secret: { readonly valueBase64: string };
+  readonly secrets: readonly { readonly name: string }[];
+  readonly keys: readonly { readonly id: string }[];
+  readonly rotation: { readonly id: string };
+  readonly rotations: readonly { readonly id: string; readonly state: string }[];
+  readonly openRotations: readonly { readonly id: string }[];
+  readonly rootKey: { readonly fingerprint: string };
+  readonly envelope: object;
+  readonly applied: readonly string[];
+}
+
 export interface Running {
   readonly child: ChildProcess;
   readonly outcome: Promise<Outcome>;
@@ -87,10 +102,17 @@ export function cli(home: string) {
   };
   const run = (args: readonly string[], options: RunOptions = {}): Promise<Outcome> => start(args, options).outcome;
   /** With --json: what it answers. Fails with what it said when it cannot. */
-  const json = async (args: readonly string[], options: RunOptions = {}) => {
+  const json = async (args: readonly string[], options: RunOptions = {}): Promise<Answer> => {
     const { code, stdout, stderr } = await run([...args, '--json'], options);
     if (code !== 0) throw new Error(`mh-keys ${args.join(' ')} ended with ${code}: ${stderr}`);
-    return JSON.parse(stdout);
+    return JSON.parse(stdout) as Answer;
   };
   return { start, run, json };
+}
+
+/** The first of a list that has to have one. */
+export function firstOf<T>(list: readonly T[]): T {
+  const [first] = list;
+  if (first === undefined) throw new Error('The list is empty.');
+  return first;
 }
