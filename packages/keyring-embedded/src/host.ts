@@ -110,9 +110,13 @@ function listMade(cluster: Cluster, prepared: Prepared, rootKeyPath: string | un
     ...(created ? [{ what: 'PostgreSQL database', where: dataDirectory }] : []),
     ...(prepared.madeRootKey && rootKeyPath !== undefined ? [{ what: 'root key', where: rootKeyPath }] : []),
     ...(prepared.applied.length > 0
-      ? [{ what: 'schema', where: `${String(prepared.applied.length)} migrations applied` }]
+      ? [{ what: 'schema', where: migrations(prepared.applied.length) }]
       : []),
   ];
+}
+
+function migrations(n: number): string {
+  return n === 1 ? '1 migration applied' : `${String(n)} migrations applied`;
 }
 
 function listNotices(home: string, cluster: Cluster, { madeRootKey }: Prepared, rootKeyPath: string | undefined) {
