@@ -109,9 +109,7 @@ function listMade(cluster: Cluster, prepared: Prepared, rootKeyPath: string | un
   return [
     ...(created ? [{ what: 'PostgreSQL database', where: dataDirectory }] : []),
     ...(prepared.madeRootKey && rootKeyPath !== undefined ? [{ what: 'root key', where: rootKeyPath }] : []),
-    ...(prepared.applied.length > 0
-      ? [{ what: 'schema', where: migrations(prepared.applied.length) }]
-      : []),
+    ...(prepared.applied.length > 0 ? [{ what: 'schema', where: migrations(prepared.applied.length) }] : []),
   ];
 }
 
