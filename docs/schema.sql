@@ -715,7 +715,7 @@ AS $function$
       where x.indrelid = r.table_id and x.indisunique and x.indisvalid and x.indpred is null and x.indexprs is null
         and a.attnum = any (x.indkey)
         and ((t.relkind = 'p' and a.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype)
-          or not exists (select from pg_catalog.unnest(x.indkey::smallint[]) k (number)
+          or not exists (select from pg_catalog.unnest(x.indkey::pg_catalog.int2[]) k (number)
             join pg_catalog.pg_attribute c on c.attrelid = r.table_id and c.attnum = k.number
             where c.attname not in (r.row_id_column, r.project_column)))))
     union all

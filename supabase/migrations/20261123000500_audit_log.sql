@@ -35,7 +35,8 @@ alter table keyring.audit_log enable row level security;
 alter table keyring.audit_log force row level security;
 create policy keyring_roles on keyring.audit_log for select to keyring_owner, keyring_service using (true);
 create policy keyring_append on keyring.audit_log for insert to keyring_owner, keyring_service with check (true);
-grant select, insert on keyring.audit_log to keyring_service;
+-- Neither place nor time of an entry is the writer's to choose.
+grant select, insert (actor, action, outcome, project_id, subject, reason, details) on keyring.audit_log to keyring_service;
 
 create or replace function keyring.schema_version() returns text
   language sql immutable set search_path = ''

@@ -64,17 +64,17 @@ create function keyring.guard_encryption_key() returns trigger
     if exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id) then
       raise exception 'the version is primary' using errcode = 'MK006';
     end if;
-    if exists (select from keyring.rotation_projects p
-      where p.project_id = old.project_id and old.id in (p.source_key_id, p.target_key_id)
-        and p.state not in ('completed', 'rolled_back', 'canceled', 'failed'))
-    then
-      raise exception 'an open rotation needs the version' using errcode = 'MK006';
-    end if;
     if old.activated_at is not null and old.retention_until is null then
       raise exception 'the version was not retired by a finished rotation' using errcode = 'MK008';
     end if;
     if old.retention_until > pg_catalog.clock_timestamp() then
       raise exception 'the retention window ends at %', old.retention_until using errcode = 'MK008';
+    end if;
+    if exists (select from keyring.rotation_projects p
+      where p.project_id = old.project_id and old.id in (p.source_key_id, p.target_key_id)
+        and p.state not in ('completed', 'rolled_back', 'canceled', 'failed'))
+    then
+      raise exception 'an open rotation needs the version' using errcode = 'MK006';
     end if;
     for named in select p.code, p.relation, p.column_name from keyring.catalog_problems() p loop
       raise exception 'rows that name the version could be missed: % (% %)', named.code, named.relation, named.column_name

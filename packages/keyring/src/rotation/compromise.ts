@@ -95,9 +95,9 @@ async function exchange(
   const { projectId } = key;
   const source = await selectPrimary(tx, projectId);
   if (source === undefined) throw new Changed();
-  const open = await overtakeProject(tx, projectId);
   if (!(await movePrimary(tx, { projectId, from: source, to: nextId, waitMs }))) throw new Changed();
   await mark(context, tx, key, reason);
+  const open = await overtakeProject(tx, projectId);
   for (const { rotationId, targetKeyId, promoted } of open) {
     // A version that was staged and never used is never used.
     if (targetKeyId !== undefined && !promoted) await markRolledBack(tx, targetKeyId);

@@ -177,8 +177,9 @@ async function promote(
   if (trouble !== undefined)
     return fail(context, progress, 'self_test_failed', `The new version is no good: ${trouble}`);
   return moving(context, progress, attempt, async (tx, waitMs) => {
-    if (!(await moveProject(tx, progress, { to: 'sweeping' }))) throw new Overtaken();
+    // Pointer first, the rotation's row last, as a sweep and the end of a project take them.
     if (!(await movePrimary(tx, { projectId, from: source, to: target, waitMs }))) throw new Overtaken();
+    if (!(await moveProject(tx, progress, { to: 'sweeping' }))) throw new Overtaken();
     await context.audit.record(tx, {
       action: 'key.promoted',
       projectId,
@@ -199,9 +200,9 @@ async function turnBack(
   const trouble = await keyTrouble(context.dataKeys.selfTest(projectId, source));
   if (trouble !== undefined) return block(context, progress, 'key_unavailable', `There is no way back: ${trouble}`);
   return moving(context, progress, attempt, async (tx, waitMs) => {
-    if (!(await moveProject(tx, progress, { to: 'rolling_back', direction: 'back' }))) throw new Overtaken();
     if (!(await movePrimary(tx, { projectId, from: target, to: source, waitMs }))) throw new Overtaken();
     await markRolledBack(tx, target);
+    if (!(await moveProject(tx, progress, { to: 'rolling_back', direction: 'back' }))) throw new Overtaken();
     await context.audit.record(tx, {
       action: 'key.rolled_back',
       projectId,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { useMeshhookDatabase } from './meshhook.ts';
-import { useDatabase } from './support.ts';
+import { outcome, useDatabase } from './support.ts';
 
 const origins = [
   ['our baseline', useDatabase()],
@@ -113,11 +113,27 @@ test('only keyring_owner may delete, truncate or alter what it owns: the service
      where c.relnamespace = 'keyring'::regnamespace and g.grantee = 'keyring_service'::regrole group by 1 order by 1`,
   );
   const may = Object.fromEntries(grants.map((grant) => [grant.table, grant.may]));
-  expect(may['audit_log']).toBe('insert select');
+  expect(may['audit_log']).toBe('select');
   expect(may['encrypted_columns']).toBe('select');
   expect(may['encryption_keys']).toBe('insert select');
   expect(may['keyrings']).toBe('insert select');
   expect(may['key_inventory']).toBe('select');
   expect(may['root_keys']).toBe('insert select');
   expect(may['wrapping_keys']).toBe('insert select');
+});
+
+test('the service appends to the audit log, and chooses neither the place nor the time of an entry', async () => {
+  const [, first] = origins[0];
+  const service = await first.service();
+  const columns = `actor, action, outcome, subject`;
+  const values = `'test', 'test.done', 'succeeded', 'test:1'`;
+  expect(await outcome(service.run(`insert into keyring.audit_log (${columns}) values (${values})`))).toBe('done');
+  expect(
+    await outcome(service.run(`insert into keyring.audit_log (${columns}, at) values (${values}, '2020-01-01')`)),
+  ).toBe('42501');
+  expect(
+    await outcome(
+      service.run(`insert into keyring.audit_log (${columns}, id) overriding system value values (${values}, 1)`),
+    ),
+  ).toBe('42501');
 });
