@@ -109,13 +109,13 @@ describe('while another process holds the database', () => {
     expect(secret?.value).toBe(VALUE);
   });
 
-  test('twenty commands at once do no harm', async () => {
-    const sets = Array.from({ length: 20 }, (_, n) =>
+  test('eight commands at once do no harm', async () => {
+    const sets = Array.from({ length: 8 }, (_, n) =>
       run(['secrets', 'set', `MANY_${String(n)}`, '--project', 'acme'], { input: `value ${String(n)}` }),
     );
     for (const { code, stderr } of await Promise.all(sets)) expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     const { secrets } = await json(['secrets', 'list', '--project', 'acme']);
-    expect(secrets.filter(({ name }) => name.startsWith('MANY_'))).toHaveLength(20);
+    expect(secrets.filter(({ name }) => name.startsWith('MANY_'))).toHaveLength(8);
   });
 
   test('a value is in no argument and no environment of the process that stores it', async () => {

@@ -21,12 +21,15 @@ export function line(texts: TemplateStringsArray, ...values: readonly (string | 
   return texts.map((text, i) => text + oneLine(String(values[i] ?? ''))).join('');
 }
 
-const segmenter = new Intl.Segmenter();
+// Made when it is needed, which for plain ASCII is never: it takes longer than to print a table.
+let segmenter: Intl.Segmenter | undefined;
 const wide =
   /^(?:\p{Extended_Pictographic}\ufe0f?|\p{Regional_Indicator}|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|[\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}])/u;
 
 /** Columns of a terminal: letters of East Asian scripts and emoji take two. */
 export function width(text: string): number {
+  if (/^[ -~]*$/.test(text)) return text.length;
+  segmenter ??= new Intl.Segmenter();
   let columns = 0;
   for (const { segment } of segmenter.segment(text)) columns += wide.test(segment) ? 2 : 1;
   return columns;
@@ -36,6 +39,7 @@ export function width(text: string): number {
 export function cut(text: string, columns: number): string {
   let end = 0;
   let room = columns;
+  segmenter ??= new Intl.Segmenter();
   for (const { segment } of segmenter.segment(text)) {
     room -= width(segment);
     if (room < 0) break;

@@ -14,6 +14,13 @@ export interface Outcome {
   readonly stderr: string;
 }
 
+export interface Refusal {
+  readonly exit: number | null;
+  readonly code: string;
+  readonly hint: string;
+  readonly stderr: string;
+}
+
 export interface RunOptions {
   readonly input?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
@@ -107,7 +114,15 @@ export function cli(home: string) {
     if (code !== 0) throw new Error(`mh-keys ${args.join(' ')} ended with ${code}: ${stderr}`);
     return JSON.parse(stdout) as Answer;
   };
-  return { start, run, json };
+  /** The last thing a command that fails says with --json, and its exit code. */
+  const refused = async (args: readonly string[], options: RunOptions = {}): Promise<Refusal> => {
+    const { code: exit, stderr } = await run([...args, '--json'], options);
+    const { error } = JSON.parse(stderr.trimEnd().split('\n').at(-1) ?? '') as {
+      error: { code: string; message: string; remedy: string };
+    };
+    return { exit, code: error.code, hint: error.remedy, stderr };
+  };
+  return { start, run, json, refused };
 }
 
 /** The first of a list that has to have one. */
