@@ -1,6 +1,6 @@
 import type { Keyring } from '@meshhook/keyring';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { bothWays, everyWay, strikeEveryStatement } from './support/faults.ts';
+import { bothWays, byTurns, strikeEveryStatement } from './support/faults.ts';
 import { startInstallation, type Installation } from './support/installation.ts';
 import { adoptScenario, destroyScenario, firstPutScenario, openingScenario } from './support/scenarios.ts';
 import { addWebhooksTable } from './support/world.ts';
@@ -30,9 +30,9 @@ test(
 test(
   'a destroy that loses any one statement has erased the version or not, and says so once',
   async () => {
-    const points = await strikeEveryStatement(destroyScenario(installation, keyring, everyWay));
+    const points = await strikeEveryStatement(destroyScenario(installation, keyring, bothWays));
     console.log(`destroy: ${String(points)} fault points`);
-    expect(points).toBeGreaterThan(20);
+    expect(points).toBeGreaterThan(10);
   },
   PATIENCE,
 );
@@ -40,9 +40,9 @@ test(
 test(
   'an adoption that loses any one statement goes on where it stopped',
   async () => {
-    const points = await strikeEveryStatement(adoptScenario(installation, keyring, bothWays));
+    const points = await strikeEveryStatement(adoptScenario(installation, keyring, byTurns));
     console.log(`adopt: ${String(points)} fault points`);
-    expect(points).toBeGreaterThan(50);
+    expect(points).toBeGreaterThan(25);
   },
   PATIENCE,
 );
@@ -50,9 +50,9 @@ test(
 test(
   'a first opening that loses any one statement leaves one wrapping key',
   async () => {
-    const points = await strikeEveryStatement(openingScenario(installation, everyWay));
+    const points = await strikeEveryStatement(openingScenario(installation, bothWays));
     console.log(`first opening: ${String(points)} fault points`);
-    expect(points).toBeGreaterThan(30);
+    expect(points).toBeGreaterThan(15);
   },
   PATIENCE,
 );

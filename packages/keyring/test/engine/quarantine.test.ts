@@ -202,24 +202,18 @@ test('a target version that stops unwrapping in the middle blocks its own projec
   await expectEverySecretFresh(installation, next, [broken, whole]);
 });
 
-// The guard refuses it while the rotation is open; a superuser, or a restore, can do it all the same.
-const destroyBehindTheFence = (keyId = ''): Promise<unknown> =>
-  installation.behindTheFence(
-    `update keyring.encryption_keys set state = 'destroyed', wrapped_key = null, destroyed_at = now() where id = $1`,
-    [keyId],
-  );
+test('a staged version cannot be destroyed while its rotation is open', async () => {
+  const { id, stagedId } = await stoppedBeforePromote();
+  expect(await codeOf(keyring.keys.destroy(stagedId, { reason: 'test' }))).toBe('key_in_use');
+  await keyring.rotations.rollback(id);
+  expect((await keyring.rotations.run(id)).projects).toEqual({ total: 1, canceled: 1 });
+  expect((await keyring.keys.destroy(stagedId, { reason: 'test' })).status).toBe('destroyed');
+  await expectEverySecretFresh(installation, keyring, [broken]);
+});
 
-test('a staged version that was destroyed before its promote ends its project as failed, and the next rotation works', async () => {
-  const stopped = await installation.open({
-    wrap: stopBefore(({ text }) => text.includes('pg_advisory_xact_lock')),
-  });
-  const { id } = await stopped.rotations.request({ projects: [broken.id] });
-  expect(await codeOf(stopped.rotations.run(id, { signal: stop.signal }))).toBe('interrupted');
-  const staged = (await keyring.keys.list({ projectId: broken.id })).find((key) => key.version === 2);
-  expect(staged?.status).toBe('pre-activation');
-  expect(await codeOf(keyring.keys.destroy(staged?.id ?? '', { reason: 'test' }))).toBe('key_in_use');
-  await destroyBehindTheFence(staged?.id);
-
+test('a staged version that is erased all the same ends its project as failed, and the next rotation works', async () => {
+  const { id, stagedId } = await stoppedBeforePromote();
+  await erase(stagedId);
   expect((await keyring.rotations.run(id)).state).toBe('failed');
   expect((await detailOf(keyring, id)).projectDetails[0]).toMatchObject({
     state: 'failed',
@@ -231,15 +225,29 @@ test('a staged version that was destroyed before its promote ends its project as
   await expectHealthy(keyring);
 });
 
-test('a staged version that was destroyed does not keep its rotation from being rolled back', async () => {
+test('a staged version that is erased does not keep its rotation from being rolled back', async () => {
+  const { id, stagedId } = await stoppedBeforePromote();
+  await erase(stagedId);
+  await keyring.rotations.rollback(id);
+  expect((await keyring.rotations.run(id)).projects).toEqual({ total: 1, canceled: 1 });
+});
+
+/** A version's bytes are gone, whatever guards it. */
+function erase(keyId: string): Promise<void> {
+  return installation.behindTheFence(
+    `update keyring.encryption_keys set state = 'destroyed', wrapped_key = null, destroyed_at = now() where id = $1`,
+    [keyId],
+  );
+}
+
+async function stoppedBeforePromote(): Promise<{ id: string; stagedId: string }> {
   const stopped = await installation.open({ wrap: stopBefore(({ text }) => text.includes('pg_advisory_xact_lock')) });
   const { id } = await stopped.rotations.request({ projects: [broken.id] });
   expect(await codeOf(stopped.rotations.run(id, { signal: stop.signal }))).toBe('interrupted');
   const staged = (await keyring.keys.list({ projectId: broken.id })).find((key) => key.version === 2);
-  await destroyBehindTheFence(staged?.id);
-  await keyring.rotations.rollback(id);
-  expect((await keyring.rotations.run(id)).projects).toEqual({ total: 1, canceled: 1 });
-});
+  expect(staged?.status).toBe('pre-activation');
+  return { id, stagedId: staged?.id ?? '' };
+}
 
 test('a blocked rotation that is rolled back goes back for all but the row, and all the way once that is mended', async () => {
   await installation.behindTheFence(

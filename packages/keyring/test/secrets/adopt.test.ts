@@ -192,6 +192,33 @@ test('an old writer that keeps writing plaintext loses nothing: its last word is
   await expectHealthy(keyring);
 });
 
+test('an old writer between the read of a row and its encryption waits, and is refused rather than overwritten', async () => {
+  await old('A', text('first'));
+  await using writer = await session(installation.test.adminUrl, 'old writer');
+  let editing: Promise<string> | undefined;
+  const adopter = await installation.open({
+    wrap: (database) =>
+      interceptDatabase(database, async ({ statement, send }) => {
+        if (editing === undefined && statement.text.includes('value_encrypted = a.envelope')) {
+          let done = false;
+          editing = writer
+            .query(`update public.secrets set value_encrypted = $1 where key = 'A'`, [text('second')])
+            .then(
+              () => 'written',
+              (error: unknown) => (error as { code: string }).code,
+            )
+            .finally(() => (done = true));
+          // Either it got in between, or it is seen waiting.
+          while (!done && (await installation.sql('select 1 from pg_locks where not granted')).length === 0);
+        }
+        return send();
+      }),
+  });
+  expect(await adopter.secrets.adopt()).toMatchObject({ adopted: 1, remaining: 0 });
+  expect(await editing).toBe('MK003');
+  expect((await keyring.secrets.get(projectId, 'A'))?.value).toBe('first');
+});
+
 test('an old writer cannot overwrite what was adopted with plaintext', async () => {
   const id = await old('A', text('a'));
   await keyring.secrets.adopt();

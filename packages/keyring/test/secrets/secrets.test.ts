@@ -111,14 +111,10 @@ test.each([
   expect(await codeOf(keyring.secrets.put(projectId, name, 'value'))).toBe(code);
 });
 
-test('a get or remove of a name that cannot exist finds nothing, or says that it is no name', async () => {
-  for (const name of ['', 'A\0B', 'A\ud800']) {
-    expect(['nothing', 'invalid_name'], JSON.stringify(name)).toContain(
-      await codeOf(keyring.secrets.get(projectId, name)),
-    );
-    expect(['nothing', 'invalid_name'], JSON.stringify(name)).toContain(
-      await codeOf(keyring.secrets.remove(projectId, name)),
-    );
+test('a get or remove of a name that cannot exist finds nothing, and fails at nothing', async () => {
+  for (const name of ['', 'A\0B', 'x'.repeat(500), 'A\ud800']) {
+    expect(await keyring.secrets.get(projectId, name), JSON.stringify(name)).toBeUndefined();
+    expect(await keyring.secrets.remove(projectId, name), JSON.stringify(name)).toBe(false);
   }
 });
 
@@ -239,6 +235,36 @@ test('a get reads one row and, at most, one key: it never tries keys', async () 
   statements.length = 0;
   await reader.secrets.get(projectId, 'B');
   expect(statements).toHaveLength(1);
+});
+
+test('five processes that destroy one version at once destroy it once, and tell it once', async () => {
+  await keyring.secrets.put(projectId, 'A', 'a');
+  await installation.sql(`insert into keyring.rotation_policies (project_id, retention) values ($1, '0')`, [projectId]);
+  await rotate();
+  const [old] = await keyring.keys.list({ projectId });
+  const processes = await Promise.all(Array.from({ length: 5 }, () => installation.open()));
+  const ends = await Promise.all(processes.map((one) => one.keys.destroy(old?.id ?? '', { reason: 'test' })));
+  expect(ends.map((key) => key.status)).toEqual(Array.from({ length: 5 }, () => 'destroyed'));
+  const entries = await keyring.audit.list({ projectId });
+  expect(entries.filter((entry) => entry.action === 'key.destroyed')).toHaveLength(1);
+});
+
+test('a version in use, primary or kept is not destroyed, and the refusal is in the trail', async () => {
+  const { keyId } = await keyring.secrets.put(projectId, 'A', 'a');
+  expect(await codeOf(keyring.keys.destroy(keyId, { reason: 'test' }))).toBe('key_is_primary');
+  await rotate();
+  expect(await codeOf(keyring.keys.destroy(keyId, { reason: 'test' }))).toBe('retention_not_over');
+  expect(await codeOf(keyring.keys.destroy(projectId, { reason: 'test' }))).toBe('unknown_key');
+  const [until] = await installation.sql<{ days: number }>(
+    `select round(extract(epoch from retention_until - now()) / 86400)::int as days from keyring.encryption_keys where id = $1`,
+    [keyId],
+  );
+  expect(until?.days).toBe(30);
+  const entries = await keyring.audit.list({ projectId });
+  expect(entries.filter((entry) => entry.outcome === 'refused').map((entry) => entry.action)).toEqual([
+    'key.destroyed',
+    'key.destroyed',
+  ]);
 });
 
 test('a value under a destroyed version says so, and names the version', async () => {

@@ -57,17 +57,23 @@ export interface FaultScenario<World> {
   readonly act: (world: World, fault: Fault) => Promise<void>;
   /** Goes on without faults, and proves that nothing is lost. */
   readonly recover: (world: World, fault: Fault) => Promise<void>;
-  readonly plans: readonly Pick<FaultPlan, 'when' | 'then'>[];
-  /** Tries every n-th statement only. Default 1: every one. */
-  readonly stride?: number;
+  readonly plans: readonly FaultWay[];
 }
 
-export const bothWays: FaultScenario<never>['plans'] = [
-  { when: 'before it is sent', then: 'the process is gone' },
-  { when: 'after it was carried out', then: 'the process goes on' },
+/** How to strike, and where: every statement, or every second one only. */
+export interface FaultWay extends Pick<FaultPlan, 'when' | 'then'> {
+  readonly of?: 'odd' | 'even';
+}
+
+/** Every statement is struck, in one of two ways by turns: what there is time for in each run. */
+export const byTurns: readonly FaultWay[] = [
+  { when: 'before it is sent', then: 'the process is gone', of: 'odd' },
+  { when: 'after it was carried out', then: 'the process goes on', of: 'even' },
 ];
 
-export const everyWay: FaultScenario<never>['plans'] = [
+export const bothWays: readonly FaultWay[] = byTurns.map(({ when, then }) => ({ when, then }));
+
+export const everyWay: readonly FaultWay[] = [
   { when: 'before it is sent', then: 'the process is gone' },
   { when: 'before it is sent', then: 'the process goes on' },
   { when: 'after it was carried out', then: 'the process is gone' },
@@ -77,9 +83,9 @@ export const everyWay: FaultScenario<never>['plans'] = [
 /** Breaks each statement in turn, in each way, until the act gets through without meeting its fault. Gives the points tried. */
 export async function strikeEveryStatement<World>(scenario: FaultScenario<World>): Promise<number> {
   let points = 0;
-  for (const way of scenario.plans) {
-    for (let at = 1; ; at += scenario.stride ?? 1) {
-      const fault = new Fault({ ...way, at });
+  for (const { when, then, of } of scenario.plans) {
+    for (let at = of === 'even' ? 2 : 1; ; at += of === undefined ? 1 : 2) {
+      const fault = new Fault({ at, when, then });
       const world = await scenario.prepare();
       try {
         await scenario.act(world, fault).catch((error: unknown) => {

@@ -141,15 +141,23 @@ function destroy(project: 0 | 1, version: number): Command {
     const versions = await processes[0].keys.list({ projectId: projects[project].id });
     const key = versions[version % versions.length];
     if (key === undefined) return;
-    expect(await codeOf(processes[0].keys.destroy(key.id, { reason: 'model' }))).toBe(expected(key));
+    const answer = await expected(installation, key);
+    expect(await codeOf(processes[0].keys.destroy(key.id, { reason: 'model' }))).toBe(answer);
     await expectValues(installation, processes[1], projects[project]);
   });
 }
 
-function expected(key: KeyVersion): string {
+async function expected({ sql }: Installation, key: KeyVersion): Promise<string> {
   if (key.status === 'destroyed') return 'nothing';
   if (key.active) return 'key_is_primary';
-  if (key.activatedAt === undefined) return 'nothing';
+  if (key.activatedAt === undefined) {
+    const needed = await sql(
+      `select 1 from keyring.rotation_projects where target_key_id = $1
+         and state not in ('completed', 'rolled_back', 'canceled', 'failed')`,
+      [key.id],
+    );
+    return needed.length > 0 ? 'key_in_use' : 'nothing';
+  }
   if (key.retentionUntil === undefined || key.retentionUntil > new Date()) return 'retention_not_over';
   return key.rows > 0 ? 'key_in_use' : 'nothing';
 }

@@ -1,6 +1,6 @@
 import type { Keyring } from '@meshhook/keyring';
 import { expect } from 'vitest';
-import type { FaultScenario } from './faults.ts';
+import type { FaultScenario, FaultWay } from './faults.ts';
 import type { Installation } from './installation.ts';
 import { interceptDatabase } from './intercept.ts';
 import {
@@ -39,7 +39,7 @@ async function prepareProjects(installation: Installation, keyring: Keyring): Pr
 export function rotationScenario(
   installation: Installation,
   keyring: Keyring,
-  plans: FaultScenario<RotationWorld>['plans'],
+  plans: readonly FaultWay[],
 ): FaultScenario<RotationWorld> {
   return {
     plans,
@@ -85,7 +85,7 @@ export function rotationScenario(
 export function healingScenario(
   installation: Installation,
   keyring: Keyring,
-  plans: FaultScenario<RotationWorld>['plans'],
+  plans: readonly FaultWay[],
 ): FaultScenario<RotationWorld> {
   const scenario = rotationScenario(installation, keyring, plans);
   return {
@@ -114,7 +114,7 @@ interface RollbackWorld extends RotationWorld {
 export function rollbackScenario(
   installation: Installation,
   keyring: Keyring,
-  plans: FaultScenario<RollbackWorld>['plans'],
+  plans: readonly FaultWay[],
 ): FaultScenario<RollbackWorld> {
   return {
     plans,
@@ -144,6 +144,11 @@ export function rollbackScenario(
       await expectOneHistory(installation, second, 1);
       const keys = await next.keys.list({ projectId: first.id });
       expect(keys.map((key) => key.status)).toEqual(['active', 'deactivated']);
+      expect(
+        await installation.sql('select rolled_back_at is not null as left from keyring.encryption_keys where id = $1', [
+          keys[1]?.id,
+        ]),
+      ).toEqual([{ left: true }]);
       expect(await auditSince(installation, audited)).toEqual({
         'rotation.requested': 1,
         'rotation.started': 1,
@@ -188,7 +193,7 @@ interface FirstPutWorld {
 export function firstPutScenario(
   installation: Installation,
   keyring: Keyring,
-  plans: FaultScenario<FirstPutWorld>['plans'],
+  plans: readonly FaultWay[],
 ): FaultScenario<FirstPutWorld> {
   return {
     plans,
@@ -240,7 +245,7 @@ interface DestroyWorld {
 export function destroyScenario(
   installation: Installation,
   keyring: Keyring,
-  plans: FaultScenario<DestroyWorld>['plans'],
+  plans: readonly FaultWay[],
 ): FaultScenario<DestroyWorld> {
   return {
     plans,
@@ -284,7 +289,7 @@ interface AdoptWorld {
 export function adoptScenario(
   installation: Installation,
   keyring: Keyring,
-  plans: FaultScenario<AdoptWorld>['plans'],
+  plans: readonly FaultWay[],
 ): FaultScenario<AdoptWorld> {
   return {
     plans,
@@ -344,7 +349,7 @@ export async function openTheDoor({ behindTheFence }: Installation): Promise<voi
 /** The first opening of an empty installation, which makes its wrapping key. */
 export function openingScenario(
   installation: Installation,
-  plans: FaultScenario<{ readonly audited: string }>['plans'],
+  plans: readonly FaultWay[],
 ): FaultScenario<{ readonly audited: string }> {
   return {
     plans,

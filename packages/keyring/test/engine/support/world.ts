@@ -68,29 +68,27 @@ export async function expectEverySecretFresh(
 ): Promise<void> {
   for (const project of projects) {
     await expectValues(installation, keyring, project);
-    const [pointer] = await installation.sql<{ primary_key_id: string }>(
-      'select primary_key_id from keyring.keyrings where project_id = $1',
+    const named = await installation.sql(
+      `select r.primary_key_id = c.encryption_key_id as primary
+       from keyring.keyrings r join keyring.reference_counts($1) c using (project_id) group by 1`,
       [project.id],
     );
-    const named = await installation.sql<{ encryption_key_id: string }>(
-      'select distinct encryption_key_id from keyring.reference_counts($1)',
-      [project.id],
-    );
-    expect(named, 'versions that rows name').toEqual([{ encryption_key_id: pointer?.primary_key_id }]);
-    for (const entry of await keyring.secrets.list(project.id)) expect(entry.stale).toBe(false);
+    expect(named, 'rows that name the primary version').toEqual([{ primary: true }]);
   }
 }
 
-/** Every acknowledged value is there and opens to itself, under whichever version. */
+/** Every acknowledged value is there and opens to itself, under whichever version; `stale` tells the truth. */
 export async function expectValues(
   { sql, unseal }: Installation,
   keyring: Keyring,
   project: KnownProject,
 ): Promise<void> {
-  const names = (await keyring.secrets.list(project.id)).map((entry) => entry.name);
-  expect(names.sort()).toEqual([...project.secrets.keys()].sort());
-  for (const [name, value] of project.secrets) {
-    expect((await keyring.secrets.get(project.id, name))?.value, name).toBe(value);
+  const entries = await keyring.secrets.list(project.id);
+  expect(entries.map((entry) => entry.name).sort()).toEqual([...project.secrets.keys()].sort());
+  for (const { name, keyId, stale } of entries) {
+    const secret = await keyring.secrets.get(project.id, name);
+    expect(secret?.value, name).toBe(project.secrets.get(name));
+    expect({ keyId: secret?.keyId, stale: secret?.stale }).toEqual({ keyId, stale });
   }
   if (project.webhooks.size === 0) return;
   const rows = await sql<{ id: string; keyId: string; envelope: Buffer }>(
@@ -99,9 +97,8 @@ export async function expectValues(
   );
   expect(rows.map((row) => row.id).sort()).toEqual([...project.webhooks.keys()].sort());
   for (const row of rows) {
-    expect(await unseal({ projectId: project.id, label: WEBHOOKS, rowId: row.id }, row)).toBe(
-      project.webhooks.get(row.id),
-    );
+    const place = { projectId: project.id, label: WEBHOOKS, rowId: row.id };
+    expect(await unseal(place, row)).toBe(project.webhooks.get(row.id));
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Keyring } from '@meshhook/keyring';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { bothWays, strikeEveryStatement } from './support/faults.ts';
+import { byTurns, strikeEveryStatement } from './support/faults.ts';
 import { startInstallation, type Installation } from './support/installation.ts';
 import { rotationScenario } from './support/scenarios.ts';
 import { addWebhooksTable } from './support/world.ts';
@@ -18,11 +18,11 @@ beforeAll(async () => {
 afterAll(() => installation.end());
 
 test(
-  'a rotation that loses any one statement is finished by the next process, with every value and one entry each',
+  'a rotation that never hears what became of any one statement is finished by the next process, all the same',
   async () => {
-    const points = await strikeEveryStatement(rotationScenario(installation, keyring, bothWays));
-    console.log(`rotation: ${String(points)} fault points`);
-    expect(points).toBeGreaterThan(200);
+    const points = await strikeEveryStatement(rotationScenario(installation, keyring, byTurns.slice(1, 2)));
+    console.log(`rotation, unheard: ${String(points)} fault points`);
+    expect(points).toBeGreaterThan(60);
   },
   PATIENCE,
 );
