@@ -73,7 +73,7 @@ describe('the check of packages', () => {
   const manifest: Manifest = {
     name: '@meshhook/keyring',
     type: 'module',
-    exports: { '.': { source: './src/index.ts', types: './dist/index.d.ts', default: './dist/index.js' } },
+    exports: { '.': { '@meshhook/source': './src/index.ts', types: './dist/index.d.ts', default: './dist/index.js' } },
   };
   const files = ['package.json', 'dist/index.js', 'dist/index.d.ts', 'dist/migrations/1_first.sql'];
   const problems = (change: Partial<Packed>): string[] =>

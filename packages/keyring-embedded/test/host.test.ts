@@ -118,7 +118,8 @@ test('a root key that is half written is never taken for one', async () => {
 
 test('killed at any moment of the first start, the next start makes the rest', async () => {
   const fresh = path.join(folder, 'killed');
-  for (const ms of [300, 600, 800, 1_000, 1_200, 1_400, 1_700]) await openElsewhere(fresh, ms);
+  const moments = process.env['MESHHOOK_LONG'] === '1' ? [300, 600, 800, 1_000, 1_200, 1_400, 1_700] : [600, 1_200];
+  for (const ms of moments) await openElsewhere(fresh, ms);
   expect((await openElsewhere(fresh))?.secret).toBe('the same for all');
 });
 

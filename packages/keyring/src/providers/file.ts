@@ -95,7 +95,7 @@ export async function openFileRootKey(uri: string, options: FileRootKeyOptions =
       'wrong_root_key',
       `The root key file ${path} now holds another key than when it was opened.`,
       {
-        remedy: 'Put the former key back; a new root key goes into a file of its own (`mh-keys root-key rotate`).',
+        remedy: 'Put the former key back: a new root key is a file of its own, not a new content of this one.',
         details: { path },
       },
     );

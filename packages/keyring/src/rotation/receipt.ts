@@ -65,7 +65,7 @@ function receiptDocument(document: unknown): Receipt {
     fields.some((name) => typeof candidate[name] !== 'string')
   ) {
     throw new KeyringError('invalid_argument', 'This is not a receipt.', {
-      remedy: 'A receipt is the JSON that `mh-keys receipt show` prints.',
+      remedy: 'A receipt is the JSON that `mh-keys rotations receipts ID` prints.',
     });
   }
   return candidate as unknown as Receipt;

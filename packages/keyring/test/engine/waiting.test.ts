@@ -1,6 +1,8 @@
-import type { Keyring, Rotation } from '@meshhook/keyring';
+import { pgDatabase, type Keyring, type Rotation } from '@meshhook/keyring';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { session } from '../../../../test/support/database.ts';
+import { transaction } from '../../src/db/port.ts';
+import { movePrimary } from '../../src/keyring/store.ts';
 import { startInstallation, type Installation, type OpenOptions } from './support/installation.ts';
 import { connectionLost, interceptDatabase, type Passing } from './support/intercept.ts';
 import {
@@ -414,6 +416,36 @@ test('of two requests for the same project one is made, and the other is told wh
   const all = await keyring.rotations.request({ projects: 'all' });
   expect(all.projects.total).toBe(1);
   expect(await codeOf(keyring.rotations.request({ projects: 'all' }))).toBe('rotation_in_progress');
+});
+
+test('of two promotions that race from the same version exactly one wins', async () => {
+  const database = pgDatabase({ connectionString: installation.test.serviceUrl });
+  try {
+    const [first] = await keyring.keys.list({ projectId: held.id });
+    // Two versions that are staged and no more.
+    const candidates: string[] = [];
+    for (const version of [2, 3]) {
+      const [made] = await installation.sql<{ id: string }>(
+        `insert into keyring.encryption_keys (id, project_id, version, wrapped_key, wrapping_key_id, fingerprint)
+         select gen_random_uuid(), project_id, $2, wrapped_key, wrapping_key_id, fingerprint
+         from keyring.encryption_keys where id = $1 returning id`,
+        [first?.id, version],
+      );
+      candidates.push(made?.id ?? '');
+    }
+    const won = await Promise.all(
+      candidates.map((to) =>
+        transaction(database, (tx) =>
+          movePrimary(tx, { projectId: held.id, from: first?.id ?? '', to, waitMs: 10_000 }),
+        ),
+      ),
+    );
+    expect([...won].sort()).toEqual([false, true]);
+    const primary = (await keyring.keys.list({ projectId: held.id })).filter((key) => key.active);
+    expect(primary.map((key) => key.id)).toEqual([candidates[won.indexOf(true)]]);
+  } finally {
+    await database.close();
+  }
 });
 
 async function rowId(name: string): Promise<string> {
