@@ -62,7 +62,14 @@ CREATE TRIGGER audit_log_is_not_truncated BEFORE TRUNCATE ON keyring.audit_log F
 create policy keyring_append on keyring.audit_log for insert to keyring_owner, keyring_service with check (true);
 create policy keyring_roles on keyring.audit_log for select to keyring_owner, keyring_service using (true);
 comment on column keyring.audit_log.subject is 'What it was done to, as kind:id (project:…, key:…, secret:…, rotation:…)';
-grant insert, select on table keyring.audit_log to keyring_service;
+grant select on table keyring.audit_log to keyring_service;
+grant insert on column keyring.audit_log.actor to keyring_service;
+grant insert on column keyring.audit_log.action to keyring_service;
+grant insert on column keyring.audit_log.outcome to keyring_service;
+grant insert on column keyring.audit_log.project_id to keyring_service;
+grant insert on column keyring.audit_log.subject to keyring_service;
+grant insert on column keyring.audit_log.reason to keyring_service;
+grant insert on column keyring.audit_log.details to keyring_service;
 
 create view keyring.due_projects (
   project_id uuid,
@@ -946,17 +953,17 @@ AS $function$
     if exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id) then
       raise exception 'the version is primary' using errcode = 'MK006';
     end if;
-    if exists (select from keyring.rotation_projects p
-      where p.project_id = old.project_id and old.id in (p.source_key_id, p.target_key_id)
-        and p.state not in ('completed', 'rolled_back', 'canceled', 'failed'))
-    then
-      raise exception 'an open rotation needs the version' using errcode = 'MK006';
-    end if;
     if old.activated_at is not null and old.retention_until is null then
       raise exception 'the version was not retired by a finished rotation' using errcode = 'MK008';
     end if;
     if old.retention_until > pg_catalog.clock_timestamp() then
       raise exception 'the retention window ends at %', old.retention_until using errcode = 'MK008';
+    end if;
+    if exists (select from keyring.rotation_projects p
+      where p.project_id = old.project_id and old.id in (p.source_key_id, p.target_key_id)
+        and p.state not in ('completed', 'rolled_back', 'canceled', 'failed'))
+    then
+      raise exception 'an open rotation needs the version' using errcode = 'MK006';
     end if;
     for named in select p.code, p.relation, p.column_name from keyring.catalog_problems() p loop
       raise exception 'rows that name the version could be missed: % (% %)', named.code, named.relation, named.column_name

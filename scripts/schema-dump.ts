@@ -62,7 +62,7 @@ if (!process.argv.includes('--check')) {
   });
   console.error(shown.stdout.toString() || shown.stderr.toString());
   console.error(
-    'docs/schema.sql is not what the migrations make.\nhint: run `node scripts/schema-dump.ts`, and review the diff with the migration.',
+    'docs/schema.sql is not what the migrations make.\nhint: run `npm run schema`, and review the diff with the migration.',
   );
   process.exitCode = 1;
 } else {
