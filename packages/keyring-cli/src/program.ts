@@ -1,10 +1,12 @@
 import { Command } from 'commander';
 import { registerAudit } from './commands/audit.ts';
+import { registerCompromise } from './commands/compromise.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerInspect } from './commands/inspect.ts';
 import { registerKeys } from './commands/keys.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerProject } from './commands/project.ts';
+import { registerReceipt } from './commands/receipt.ts';
 import { registerRootKey } from './commands/root-key.ts';
 import { registerRotate } from './commands/rotate.ts';
 import { registerRotations } from './commands/rotations.ts';
@@ -20,6 +22,8 @@ const registrations = [
   registerRotate,
   registerRotations,
   registerKeys,
+  registerCompromise,
+  registerReceipt,
   registerAudit,
   registerDoctor,
   registerInspect,

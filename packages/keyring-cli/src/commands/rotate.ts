@@ -1,5 +1,5 @@
 import type { Keyring, Rotation, RotationDetail, RotationPreview, RotationRequest } from '@meshhook/keyring';
-import { Option, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import { leaf } from '../command.ts';
 import { detail, drive, requireEnd } from '../drive.ts';
 import { Unhealthy } from '../exit-codes.ts';
@@ -10,6 +10,8 @@ import { quarantineTable, rotationSummary } from '../views.ts';
 interface Options {
   readonly project?: string[];
   readonly all?: boolean;
+  readonly due?: boolean;
+  readonly olderThan?: Date;
   readonly reason?: string;
   readonly dryRun?: boolean;
   readonly wait: boolean;
@@ -22,18 +24,26 @@ export function registerRotate(program: Command, app: App): void {
     'mh-keys rotate --project acme',
     "mh-keys rotate --project acme --project globex --reason 'quarterly'",
     'mh-keys rotate --all --json',
+    'mh-keys rotate --due                # what its policy wants rotated, by age or by use',
+    'mh-keys rotate --older-than 60d',
     'mh-keys rotate --all --dry-run      # opens every row that would move, and changes nothing',
     'mh-keys rotate --resume             # goes on with whatever is waiting, paused or blocked',
   ]);
   rotate
     .option('--project <project...>', 'name or id; may be given again')
     .addOption(new Option('--all', 'every project that has a key').conflicts('project'))
+    .addOption(new Option('--due', 'projects whose policy wants it').conflicts(['project', 'all']))
+    .addOption(
+      new Option('--older-than <days>', 'projects whose key is older, as 90d')
+        .argParser(madeBefore)
+        .conflicts(['project', 'all', 'due']),
+    )
     .option('--reason <text>', 'why, for the audit log')
     .option('--dry-run', 'only try to open every row that would move')
     .option('--no-wait', 'ask for it and leave; a running server, or --resume, does it')
     .addOption(
       new Option('--resume [rotation]', 'go on with one rotation, or with all that are open').conflicts([
-        ...['project', 'all', 'reason', 'dryRun'],
+        ...['project', 'all', 'due', 'olderThan', 'reason', 'dryRun'],
       ]),
     )
     .action(async (options: Options) => {
@@ -41,8 +51,9 @@ export function registerRotate(program: Command, app: App): void {
         await withKeyring(app, (keyring) => resume(app, keyring, options.resume), { minds: 'signal' });
         return;
       }
-      if (options.project === undefined && options.all !== true) {
-        rotate.error('error: say what to rotate: --project <project>, --all, or --resume');
+      const { project, all, due, olderThan } = options;
+      if (project === undefined && all !== true && due !== true && olderThan === undefined) {
+        rotate.error('error: say what to rotate: --project <project>, --all, --due, --older-than <days>, or --resume');
       }
       if (options.dryRun === true) {
         await withKeyring(app, async (keyring) =>
@@ -54,13 +65,24 @@ export function registerRotate(program: Command, app: App): void {
     });
 }
 
-async function ask(keyring: Keyring, { project, reason }: Options): Promise<RotationRequest> {
-  const projects: string[] = [];
-  for (const name of project ?? []) projects.push((await keyring.projects.resolve(name)).id);
-  return {
-    projects: project === undefined ? 'all' : [...new Set(projects)],
-    ...(reason === undefined ? {} : { reason }),
-  };
+async function ask(keyring: Keyring, options: Options): Promise<RotationRequest> {
+  const { reason } = options;
+  return { projects: await scope(keyring, options), ...(reason === undefined ? {} : { reason }) };
+}
+
+async function scope(keyring: Keyring, { project, due, olderThan }: Options): Promise<RotationRequest['projects']> {
+  if (due === true) return { due };
+  if (olderThan !== undefined) return { madeBefore: olderThan };
+  if (project === undefined) return 'all';
+  const ids = new Set<string>();
+  for (const name of project) ids.add((await keyring.projects.resolve(name)).id);
+  return [...ids];
+}
+
+function madeBefore(text: string): Date {
+  const days = /^(\d{1,5})d$/.exec(text)?.[1];
+  if (days === undefined) throw new InvalidArgumentError('Write a number of days, as 90d.');
+  return new Date(Date.now() - Number(days) * 86_400_000);
 }
 
 async function run(app: App, keyring: Keyring, options: Options): Promise<void> {

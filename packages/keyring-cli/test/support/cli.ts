@@ -33,7 +33,13 @@ export interface Answer {
   readonly projects: readonly { readonly id: string; readonly name: string }[];
   readonly secret: { readonly valueBase64: string };
   readonly secrets: readonly { readonly name: string }[];
-  readonly keys: readonly { readonly id: string }[];
+  readonly keys: readonly {
+    readonly id: string;
+    readonly active: boolean;
+    readonly status: string;
+    readonly rows: number;
+  }[];
+  readonly exposed: readonly { readonly name: string | null }[];
   readonly rotation: { readonly id: string };
   readonly rotations: readonly { readonly id: string; readonly state: string }[];
   readonly openRotations: readonly { readonly id: string }[];

@@ -1,0 +1,134 @@
+import type { Keyring } from '@meshhook/keyring';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { startInstallation, type Installation } from './support/installation.ts';
+import { interceptDatabase } from './support/intercept.ts';
+import {
+  auditPosition,
+  auditSince,
+  clearProjects,
+  codeOf,
+  expectEverySecretFresh,
+  expectHealthy,
+  makeProject,
+  type KnownProject,
+} from './support/world.ts';
+
+let installation: Installation;
+let keyring: Keyring;
+let project: KnownProject;
+beforeAll(async () => {
+  installation = await startInstallation();
+});
+beforeEach(async () => {
+  await clearProjects(installation);
+  keyring = await installation.open({ sweepBatchSize: 2 });
+  project = await makeProject(installation, keyring, { secrets: 5 });
+});
+afterAll(() => installation.end());
+
+const activeKey = async (): Promise<string> =>
+  (await keyring.keys.list({ projectId: project.id })).find((key) => key.active)?.id ?? '';
+const exposedNames = async (keyId: string): Promise<(string | undefined)[]> =>
+  (await keyring.keys.exposure(keyId)).map(({ name }) => name).sort();
+
+test('from the moment of a compromise nothing is written under the version, whoever has it cached', async () => {
+  const leaked = await activeKey();
+  const other = await installation.open();
+  await other.secrets.put(project.id, 'BY_ANOTHER_PROCESS', 'before');
+  const { rotation, key } = await keyring.rotations.compromise(leaked, { reason: 'test' });
+  expect(key.status).toBe('compromised');
+  const { keyId } = await other.secrets.put(project.id, 'BY_ANOTHER_PROCESS', 'after');
+  expect(keyId).not.toBe(leaked);
+  project.secrets.set('BY_ANOTHER_PROCESS', 'after');
+  // Its own rows open until they are moved.
+  expect((await keyring.secrets.get(project.id, [...project.secrets.keys()][0] ?? ''))?.stale).toBe(true);
+  expect((await keyring.rotations.run(rotation?.id ?? '')).state).toBe('completed');
+  await expectEverySecretFresh(installation, keyring, [project]);
+  await expectHealthy(keyring);
+});
+
+test('a compromise overtakes an open rotation of the project, in one transaction, and is never rolled back', async () => {
+  const leaked = await activeKey();
+  const open = await keyring.rotations.request({ projects: [project.id] });
+  await keyring.rotations.pause(open.id);
+  const before = await auditPosition(installation);
+  const { rotation, overtaken } = await keyring.rotations.compromise(leaked, { reason: 'test' });
+  expect(overtaken).toEqual([open.id]);
+  expect(await auditSince(installation, before)).toMatchObject({
+    'key.compromised': 1,
+    'key.promoted': 1,
+    'rotation.project_overtaken': 1,
+    'rotation.canceled': 1,
+    'rotation.requested': 1,
+  });
+  expect((await keyring.rotations.get(open.id))?.state).toBe('canceled');
+  expect(await codeOf(keyring.rotations.rollback(rotation?.id ?? ''))).toBe('illegal_state');
+  expect((await keyring.rotations.run(rotation?.id ?? '')).state).toBe('completed');
+  await expectEverySecretFresh(installation, keyring, [project]);
+});
+
+test('a rotation that is sweeping when it is overtaken stops, and the emergency finishes', async () => {
+  const leaked = await activeKey();
+  let compromised: Awaited<ReturnType<Keyring['rotations']['compromise']>> | undefined;
+  const rotator = await installation.open({
+    sweepBatchSize: 1,
+    wrap: (database) =>
+      interceptDatabase(database, async ({ statement, send }) => {
+        if (compromised === undefined && statement.text.includes('for no key update of t skip locked')) {
+          compromised = await keyring.rotations.compromise(leaked, { reason: 'test' });
+        }
+        return send();
+      }),
+  });
+  const { id } = await rotator.rotations.request({ projects: [project.id] });
+  expect((await rotator.rotations.run(id)).state).toBe('canceled');
+  expect((await keyring.rotations.run(compromised?.rotation?.id ?? '')).state).toBe('completed');
+  await expectEverySecretFresh(installation, keyring, [project]);
+  await expectHealthy(keyring);
+});
+
+test('the exposure report names what was ever under a version: replaced and deleted values, not what came later', async () => {
+  const leaked = await activeKey();
+  await keyring.secrets.put(project.id, 'DELETED', 'v');
+  await keyring.secrets.remove(project.id, 'DELETED');
+  const { id } = await keyring.rotations.request({ projects: [project.id] });
+  await keyring.rotations.run(id);
+  await keyring.secrets.put(project.id, 'LATER', 'v');
+  const names = await exposedNames(leaked);
+  expect(names).toEqual([...project.secrets.keys(), 'DELETED'].sort());
+  expect(await exposedNames(await activeKey())).toEqual([...project.secrets.keys(), 'LATER'].sort());
+  // Nothing is under it any more, and it encrypts nothing: it is marked, and there is nothing to move.
+  expect((await keyring.rotations.compromise(leaked, { reason: 'found out late' })).rotation).toBeUndefined();
+});
+
+test('the exposure report knows adopted values that were replaced or deleted since, though nobody saw them written', async () => {
+  await installation.sql(`update keyring.encrypted_columns set accepts_plaintext = true where label = 'secrets.value'`);
+  for (const name of ['OLD', 'GONE']) {
+    await installation.sql(`insert into public.secrets (project_id, key, value_encrypted) values ($1, $2, 'plain')`, [
+      project.id,
+      name,
+    ]);
+  }
+  await keyring.secrets.adopt({ finish: true });
+  const leaked = await activeKey();
+  const { id } = await keyring.rotations.request({ projects: [project.id] });
+  await keyring.rotations.run(id);
+  await keyring.secrets.put(project.id, 'OLD', 'new');
+  await keyring.secrets.remove(project.id, 'GONE');
+  expect(await exposedNames(leaked)).toEqual([...project.secrets.keys(), 'GONE', 'OLD'].sort());
+});
+
+test('encryptions are accounted for before they happen, and a version that reached its limit is due and rotated', async () => {
+  const used = await activeKey();
+  expect((await keyring.keys.get(used))?.encryptions).toBeGreaterThanOrEqual(5);
+  expect(await codeOf(keyring.rotations.request({ projects: { due: true } }))).toBe('nothing_to_rotate');
+  await installation.sql('update keyring.rotation_policies set max_encryptions = 5');
+  try {
+    const { id } = await keyring.rotations.request({ projects: { due: true }, trigger: 'usage' });
+    expect(await keyring.rotations.run(id)).toMatchObject({ state: 'completed', trigger: 'usage' });
+    expect(await activeKey()).not.toBe(used);
+  } finally {
+    await installation.sql('update keyring.rotation_policies set max_encryptions = default');
+  }
+  expect(await codeOf(installation.sql('update keyring.key_usage set reserved = 0'))).toBe('MK005');
+});
