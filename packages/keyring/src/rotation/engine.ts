@@ -2,9 +2,10 @@ import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
 import type { Queryable } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import { requireSoundCatalog } from '../keyring/columns.ts';
-import { markRolledBack, movePrimary, selectLatestVersion, selectPrimary, startRetention } from '../keyring/store.ts';
+import { markRolledBack, movePrimary, selectLatestVersion, selectPrimary } from '../keyring/store.ts';
 import { boundedTransaction, LOCK_WAIT_MS } from './bounded.ts';
 import type { RotationContext } from './context.ts';
+import { block, blockRows, cancel, fail, finalize, Overtaken } from './endings.ts';
 import {
   moveProject,
   noteRowsToMove,
@@ -12,11 +13,8 @@ import {
   selectProgress,
   type ProjectProgress,
 } from './project-store.ts';
-import { replaceQuarantine } from './quarantine-store.ts';
 import type { Direction } from './rotation-store.ts';
-import { recordReceipt } from './receipt.ts';
 import { countOthers } from './rows-store.ts';
-import type { Unreadable } from './rows.ts';
 import { sweepProject } from './sweep.ts';
 import { verifyProject } from './verify.ts';
 import { backoffMs, waitedMs } from './wait.ts';
@@ -34,9 +32,6 @@ const LONGEST_ROW_WAIT_MS = 1_000;
 
 // Far more than processes that drive the same rotation can cost each other, far less than for ever.
 const MOST_OVERTAKEN = 20;
-
-/** Undoes a transaction whose compare-and-set found somebody else's work: read again and go on from there. */
-class Overtaken extends Error {}
 
 /**
  * Takes one project of a rotation as far as it will go: stage, promote, sweep, verify, finalize, or the way back. Every step
@@ -354,116 +349,6 @@ async function proveProject(
     return 'blocked';
   }
   return stray === 0 ? 'proved' : 'stray';
-}
-
-/** The end of a project: the last count, the old versions' retention, the state and its entry, in one transaction. */
-async function finalize(
-  context: RotationContext,
-  progress: ProjectProgress,
-  keyId: string,
-  to: 'completed' | 'rolled_back',
-): Promise<Advance | 'again'> {
-  const { projectId, rotationId } = progress;
-  const signer = await context.signer();
-  await boundedTransaction(context.database, async (tx) => {
-    if (!(await moveProject(tx, progress, { to }))) throw new Overtaken();
-    await requireSoundCatalog(tx);
-    const others = await countOthers(tx, projectId, keyId);
-    if (others > 0) throw new Overtaken();
-    await replaceQuarantine(tx, progress, new Map());
-    const retired = await startRetention(tx, projectId);
-    await context.audit.record(tx, {
-      action: to === 'completed' ? 'rotation.project_completed' : 'rotation.project_rolled_back',
-      projectId,
-      subject: `rotation:${rotationId}`,
-      details: { key: keyId, retired },
-    });
-    await recordReceipt(tx, progress, keyId, to, signer);
-  });
-  return 'rest';
-}
-
-/** Before its promote a project has nothing to turn back: the version it staged is never used. */
-async function cancel(context: RotationContext, progress: ProjectProgress): Promise<Advance> {
-  await boundedTransaction(context.database, async (tx) => {
-    if (!(await moveProject(tx, progress, { to: 'canceled', errorCode: 'rolled_back_before_promote' }))) {
-      throw new Overtaken();
-    }
-    if (progress.targetKeyId !== undefined) await markRolledBack(tx, progress.targetKeyId);
-    await context.audit.record(tx, {
-      action: 'rotation.project_canceled',
-      projectId: progress.projectId,
-      subject: `rotation:${progress.rotationId}`,
-    });
-  });
-  return 'rest';
-}
-
-async function fail(
-  context: RotationContext,
-  progress: ProjectProgress,
-  code: string,
-  detail: string,
-): Promise<Advance> {
-  return stop(context, progress, 'failed', code, detail);
-}
-
-async function block(
-  context: RotationContext,
-  progress: ProjectProgress,
-  code: string,
-  detail: string,
-): Promise<Advance> {
-  return stop(context, progress, 'blocked', code, detail);
-}
-
-async function stop(
-  context: RotationContext,
-  progress: ProjectProgress,
-  to: 'blocked' | 'failed',
-  errorCode: string,
-  errorDetail: string,
-): Promise<Advance> {
-  await boundedTransaction(context.database, (tx) => recordStop(context, tx, progress, to, errorCode, errorDetail));
-  return 'rest';
-}
-
-async function recordStop(
-  context: RotationContext,
-  tx: Queryable,
-  progress: ProjectProgress,
-  to: 'blocked' | 'failed',
-  errorCode: string,
-  errorDetail: string,
-): Promise<void> {
-  if (!(await moveProject(tx, progress, { to, errorCode, errorDetail }))) throw new Overtaken();
-  await context.audit.record(tx, {
-    action: `rotation.project_${to}`,
-    outcome: 'failed',
-    projectId: progress.projectId,
-    subject: `rotation:${progress.rotationId}`,
-    details: { code: errorCode, detail: errorDetail },
-  });
-}
-
-async function blockRows(
-  context: RotationContext,
-  progress: ProjectProgress,
-  unreadable: ReadonlyMap<string, readonly Unreadable[]>,
-  held: number,
-): Promise<void> {
-  const quarantined = [...unreadable.values()].reduce((sum, rows) => sum + rows.length, 0);
-  const code = quarantined > 0 ? 'rows_quarantined' : 'rows_locked';
-  const parts = [
-    quarantined > 0 ? `${String(quarantined)} rows do not open` : '',
-    held > 0 ? `${String(held)} rows are held by other transactions` : '',
-  ];
-  const detail = parts.filter((part) => part !== '').join('; ');
-  await boundedTransaction(context.database, async (tx) => {
-    // Compare-and-set first: of two runners that come to the same end, one writes.
-    await recordStop(context, tx, progress, 'blocked', code, detail);
-    await replaceQuarantine(tx, progress, unreadable);
-  });
 }
 
 function versions({ sourceKeyId, targetKeyId }: ProjectProgress): { source: string; target: string } {

@@ -1,0 +1,127 @@
+import type { Queryable } from '../db/port.ts';
+import { requireSoundCatalog } from '../keyring/columns.ts';
+import { markRolledBack, startRetention } from '../keyring/store.ts';
+import { boundedTransaction } from './bounded.ts';
+import type { RotationContext } from './context.ts';
+import { moveProject, type ProjectProgress } from './project-store.ts';
+import { replaceQuarantine } from './quarantine-store.ts';
+import { recordReceipt } from './receipt.ts';
+import { countOthers } from './rows-store.ts';
+import type { Unreadable } from './rows.ts';
+
+/** Undoes a transaction whose compare-and-set found somebody else's work: read again and go on from there. */
+export class Overtaken extends Error {}
+
+/** The end of a project: the last count, the old versions' retention, the state and its entry, in one transaction. */
+export async function finalize(
+  context: RotationContext,
+  progress: ProjectProgress,
+  keyId: string,
+  to: 'completed' | 'rolled_back',
+): Promise<'rest'> {
+  const { projectId, rotationId } = progress;
+  const signer = await context.signer();
+  await boundedTransaction(context.database, async (tx) => {
+    await requireSoundCatalog(tx);
+    const others = await countOthers(tx, projectId, keyId);
+    if (others > 0) throw new Overtaken();
+    const retired = await startRetention(tx, projectId);
+    // Keys first, the rotation's row after them: the order in which the end of a project takes them.
+    if (!(await moveProject(tx, progress, { to }))) throw new Overtaken();
+    await replaceQuarantine(tx, progress, new Map());
+    await context.audit.record(tx, {
+      action: to === 'completed' ? 'rotation.project_completed' : 'rotation.project_rolled_back',
+      projectId,
+      subject: `rotation:${rotationId}`,
+      details: { key: keyId, retired },
+    });
+    await recordReceipt(tx, progress, keyId, to, signer);
+  });
+  return 'rest';
+}
+
+/** Before its promote a project has nothing to turn back: the version it staged is never used. */
+export async function cancel(context: RotationContext, progress: ProjectProgress): Promise<'rest'> {
+  await boundedTransaction(context.database, async (tx) => {
+    if (!(await moveProject(tx, progress, { to: 'canceled', errorCode: 'rolled_back_before_promote' }))) {
+      throw new Overtaken();
+    }
+    if (progress.targetKeyId !== undefined) await markRolledBack(tx, progress.targetKeyId);
+    await context.audit.record(tx, {
+      action: 'rotation.project_canceled',
+      projectId: progress.projectId,
+      subject: `rotation:${progress.rotationId}`,
+    });
+  });
+  return 'rest';
+}
+
+/** Nothing can be made of the new version: the project's part in the rotation is over, and its old version goes on. */
+export async function fail(
+  context: RotationContext,
+  progress: ProjectProgress,
+  code: string,
+  detail: string,
+): Promise<'rest'> {
+  return stop(context, progress, 'failed', code, detail);
+}
+
+/** Something has to be mended first. Resumable; `code` and `detail` say what. */
+export async function block(
+  context: RotationContext,
+  progress: ProjectProgress,
+  code: string,
+  detail: string,
+): Promise<'rest'> {
+  return stop(context, progress, 'blocked', code, detail);
+}
+
+async function stop(
+  context: RotationContext,
+  progress: ProjectProgress,
+  to: 'blocked' | 'failed',
+  errorCode: string,
+  errorDetail: string,
+): Promise<'rest'> {
+  await boundedTransaction(context.database, (tx) => recordStop(context, tx, progress, to, errorCode, errorDetail));
+  return 'rest';
+}
+
+async function recordStop(
+  context: RotationContext,
+  tx: Queryable,
+  progress: ProjectProgress,
+  to: 'blocked' | 'failed',
+  errorCode: string,
+  errorDetail: string,
+): Promise<void> {
+  if (!(await moveProject(tx, progress, { to, errorCode, errorDetail }))) throw new Overtaken();
+  await context.audit.record(tx, {
+    action: `rotation.project_${to}`,
+    outcome: 'failed',
+    projectId: progress.projectId,
+    subject: `rotation:${progress.rotationId}`,
+    details: { code: errorCode, detail: errorDetail },
+  });
+}
+
+/** Rows are what is in the way: those that do not open go into quarantine, by name. */
+export async function blockRows(
+  context: RotationContext,
+  progress: ProjectProgress,
+  unreadable: ReadonlyMap<string, readonly Unreadable[]>,
+  held: number,
+): Promise<void> {
+  const quarantined = [...unreadable.values()].reduce((sum, rows) => sum + rows.length, 0);
+  const code = quarantined > 0 ? 'rows_quarantined' : 'rows_locked';
+  const parts = [
+    quarantined > 0 ? `${String(quarantined)} rows do not open` : '',
+    held > 0 ? `${String(held)} rows are held by other transactions` : '',
+  ];
+  const detail = parts.filter((part) => part !== '').join('; ');
+  await boundedTransaction(context.database, async (tx) => {
+    // Compare-and-set first: of two runners that come to the same end, one writes.
+    await recordStop(context, tx, progress, 'blocked', code, detail);
+    await replaceQuarantine(tx, progress, unreadable);
+  });
+}
