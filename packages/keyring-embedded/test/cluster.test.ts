@@ -9,10 +9,11 @@ import { openCluster, type Cluster } from '../src/index.ts';
 import { findPostmaster, stopPostmaster } from '../src/postmaster.ts';
 import { run } from '../src/process.ts';
 import { eventually, factsOf, hold, isUp, newHome, quick, startHolder } from './support/holders.ts';
+import { longTest } from '../../../test/support/long.ts';
 
 const answer = async (url: string) => (await query<{ one: number }>(url, 'select 1 as one'))[0]?.one;
 
-test('ten processes that open an empty home at once get one cluster, and the last one out stops it', async () => {
+longTest('ten processes that open an empty home at once get one cluster, and the last one out stops it', async () => {
   const home = await newHome();
   const held = await Promise.all(Array.from({ length: 10 }, () => hold(home)));
 
@@ -70,8 +71,8 @@ test('kill -9 of a process that has it open leaves it up; the next one joins it,
   expect(await isUp(next.dataDirectory)).toBe(false);
 });
 
-test('kill -9 at any moment of making a cluster leaves nothing that the next one stumbles over', async () => {
-  for (const moment of process.env['MESHHOOK_LONG'] === '1' ? [300, 450, 600, 800, 1000] : [450, 800]) {
+longTest('kill -9 at any moment of making a cluster leaves nothing that the next one stumbles over', async () => {
+  for (const moment of [300, 450, 600, 800, 1000]) {
     const home = await newHome();
     const { child, exit } = startHolder(home);
     await delay(moment);
@@ -83,7 +84,7 @@ test('kill -9 at any moment of making a cluster leaves nothing that the next one
   }
 });
 
-test('a cluster whose password is on disk and whose data is not yet is made again', async () => {
+longTest('a cluster whose password is on disk and whose data is not yet is made again', async () => {
   const home = await newHome();
   const killed = await openCluster({ home, settings: quick });
   await killed.close();
@@ -128,7 +129,7 @@ test('a postmaster that was killed leaves a stale pid file that hurts nobody', a
   expect(await isUp(after.dataDirectory)).toBe(false);
 });
 
-test('a stale pid file whose process id went to another program, as after a reboot, hurts nobody', async () => {
+longTest('a stale pid file whose process id went to another program, as after a reboot, hurts nobody', async () => {
   const home = await newHome();
   const before = await openCluster({ home, settings: quick });
   const pidFile = join(before.dataDirectory, 'postmaster.pid');
@@ -218,7 +219,7 @@ describe('one that is open', () => {
   });
 });
 
-test('when postgres.json is gone, the database in the home is neither opened nor overwritten', async () => {
+longTest('when postgres.json is gone, the database in the home is neither opened nor overwritten', async () => {
   const home = await newHome();
   const cluster = await openCluster({ home, settings: quick });
   await cluster.close();

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { query } from '../../../test/support/database.ts';
 import { openCluster, openHost, type Host } from '../src/index.ts';
 import { scramVerifier } from '../src/scram.ts';
+import { longTest } from '../../../test/support/long.ts';
 
 const opener = fileURLToPath(new URL('support/opener.ts', import.meta.url));
 const folder = mkdtempSync(path.join(tmpdir(), 'host-'));
@@ -116,9 +117,9 @@ test('a root key that is half written is never taken for one', async () => {
   expect(existsSync(path.join(fresh, 'root.key.new'))).toBe(false);
 });
 
-test('killed at any moment of the first start, the next start makes the rest', async () => {
+longTest('killed at any moment of the first start, the next start makes the rest', async () => {
   const fresh = path.join(folder, 'killed');
-  const moments = process.env['MESHHOOK_LONG'] === '1' ? [300, 600, 800, 1_000, 1_200, 1_400, 1_700] : [600, 1_200];
+  const moments = [300, 600, 800, 1_000, 1_200, 1_400, 1_700];
   for (const ms of moments) await openElsewhere(fresh, ms);
   expect((await openElsewhere(fresh))?.secret).toBe('the same for all');
 });

@@ -6,6 +6,7 @@ import { installedBinaries } from '../src/binaries.ts';
 import { openCluster } from '../src/index.ts';
 import { canEnter, isRoot, run } from '../src/process.ts';
 import { hold, isUp, newHome, openFolder, quick } from './support/holders.ts';
+import { longTest } from '../../../test/support/long.ts';
 
 const repository = join(import.meta.dirname, '../../..');
 const nobody = { uid: 65534, gid: 65534 };
@@ -105,7 +106,7 @@ test.runIf(othersCanRunUs)("an ordinary user is told that a home is another user
   await cluster.close();
 });
 
-test('a home can be moved with the data in it', async () => {
+longTest('a home can be moved with the data in it', async () => {
   const home = await newHome();
   const moved = join(await openFolder(), 'moved');
   const before = await openCluster({ home, settings: quick });
