@@ -43,7 +43,7 @@ test('what PostgreSQL stores of a password is what RFC 5803 says, so that we can
   );
 });
 
-longTest('twenty processes that open an empty home at once make one database, one root key, one schema', async () => {
+test('twenty processes that open an empty home at once make one database, one root key, one schema', async () => {
   const opened = await Promise.all(Array.from({ length: 20 }, () => openElsewhere(home)));
   const made = opened.flatMap((one) => one?.made ?? []);
   expect(made.toSorted()).toEqual(['PostgreSQL database', 'root key', 'schema']);

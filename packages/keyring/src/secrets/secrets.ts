@@ -118,7 +118,9 @@ async function tryPut(
     return { id, created: existing === undefined, keyId: primary.id };
   } catch (error) {
     const state = sqlState(error);
-    if (state === sqlStates.staleVersion || state === sqlStates.foreignKeyViolation) {
+    // The project, and its keys with it, may have been deleted between two reads: the next try says which project is unknown.
+    const gone = error instanceof KeyringError && error.code === 'unknown_key';
+    if (gone || state === sqlStates.staleVersion || state === sqlStates.foreignKeyViolation) {
       dataKeys.forgetPrimary(projectId);
       return undefined;
     }

@@ -60,7 +60,7 @@ export interface FaultScenario<World> {
   readonly plans: readonly FaultWay[];
 }
 
-/** How to strike, and where: every statement, or every fourth one only. */
+/** How to strike, and where: every statement, or every fourth one, from the first or from the third. */
 export interface FaultWay extends Pick<FaultPlan, 'when' | 'then'> {
   readonly of?: 'odd' | 'even';
 }
@@ -68,8 +68,10 @@ export interface FaultWay extends Pick<FaultPlan, 'when' | 'then'> {
 const STRIDE = 4;
 const firstOf = { odd: 1, even: 3 } as const;
 
-/** Every second statement is struck, in one of two ways by turns: what there is time for in each run. All of them, in every
- * way, are struck by test/long, which `.ci/run` runs. */
+/**
+ * Every second statement is struck, in one of two ways by turns: what there is time for in each run. All of them, in every
+ * way, are struck by test/long, which `.ci/run` runs.
+ */
 export const byTurns: readonly FaultWay[] = [
   { when: 'before it is sent', then: 'the process is gone', of: 'odd' },
   { when: 'after it was carried out', then: 'the process goes on', of: 'even' },

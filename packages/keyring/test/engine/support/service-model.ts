@@ -18,7 +18,6 @@ export interface ServiceCounts {
   raced: number;
   read: number;
   listed: number;
-  refused: number;
 }
 
 /** A reproducible source of numbers: from 0 up to `below`. */
@@ -49,7 +48,6 @@ export class ServiceModel {
     raced: 0,
     read: 0,
     listed: 0,
-    refused: 0,
   };
   readonly #installation: Installation;
   readonly #projectId: string;
