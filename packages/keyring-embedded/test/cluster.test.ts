@@ -27,7 +27,7 @@ longTest('ten processes that open an empty home at once get one cluster, and the
   expect(await isUp(last!.dataDirectory)).toBe(false);
 });
 
-test('processes that come and go while others start and stop it always get in', async () => {
+longTest('processes that come and go while others start and stop it always get in', async () => {
   const home = await newHome();
   const script = join(import.meta.dirname, 'support/visitor.ts');
   const visitors = Array.from({ length: 4 }, () => startHolder(home, { script }));
@@ -240,7 +240,7 @@ test('when the data is gone, it says so instead of beginning with an empty datab
   await expect(openCluster({ home, settings: quick })).rejects.toThrow(/is gone/);
 });
 
-test('a PostgreSQL that does not start is reported with its log file', async () => {
+longTest('a PostgreSQL that does not start is reported with its log file', async () => {
   const home = await newHome();
   const opening = openCluster({ home, settings: { ...quick, shared_buffers: 'plenty' } });
   await expect(opening).rejects.toMatchObject({

@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import { query } from '../../../test/support/database.ts';
 import { startScratchCluster } from '../src/scratch.ts';
 import { isUp, openFolder, startHolder } from './support/holders.ts';
+import { longTest } from '../../../test/support/long.ts';
 
 const debian15 = '/usr/lib/postgresql/15/bin';
 
@@ -24,7 +25,7 @@ test('a scratch cluster keeps what was committed over an immediate stop, and its
   await scratch.stop();
 });
 
-test('a scratch cluster whose process was killed is cleared away by the next', async () => {
+longTest('a scratch cluster whose process was killed is cleared away by the next', async () => {
   const baseDirectory = await openFolder();
   const script = join(import.meta.dirname, 'support/abandon.ts');
   const abandoned = startHolder(baseDirectory, { script });
