@@ -358,7 +358,8 @@ test('a second runner watches while the first one lives, and takes over when it 
       died.resolve();
       await buried.promise;
     },
-    { sweepBatchSize: 1, lockPatienceMs: 0 },
+    // One project at a time: it must not die with another project's transaction open, which would be another test.
+    { sweepBatchSize: 1, rotationConcurrency: 1, lockPatienceMs: 0 },
   );
   const { id } = await first.rotations.request({ projects: [held.id, free.id] });
   const firstRun = codeOf(first.rotations.run(id));
