@@ -1,14 +1,14 @@
-import { KeyringError, type ExposedSecret, type Keyring, type KeyVersion } from '@meshhook/keyring';
+import type { ExposedSecret, Keyring } from '@meshhook/keyring';
 import type { Command } from 'commander';
 import { leaf } from '../command.ts';
 import { detail, drive, requireEnd } from '../drive.ts';
+import { knownKey } from '../known-key.ts';
 import { withKeyring, type App } from '../session.ts';
 import { table, type Column } from '../terminal/table.ts';
 import { instant, line, plural } from '../terminal/text.ts';
 import { rotationSummary } from '../views.ts';
 
 const ID = '6f1c2f0e-0b0a-4d43-9a53-0c6a2b5b8f11';
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 // What no rotation can do, said wherever a leak is dealt with.
 const HONESTLY =
@@ -60,12 +60,6 @@ async function compromise(app: App, keyring: Keyring, id: string, reason: string
     return `${moved}\n\n${report(app, exposed)}`;
   });
   if (rotation !== undefined && wait) requireEnd(rotation, 'completed');
-}
-
-async function knownKey(keyring: Keyring, id: string): Promise<KeyVersion> {
-  const key = UUID.test(id) ? await keyring.keys.get(id.toLowerCase()) : undefined;
-  if (key !== undefined) return key;
-  throw new KeyringError('unknown_key', `There is no key version ${id}.`, { remedy: 'Run `mh-keys keys list`.' });
 }
 
 const columns: readonly Column<ExposedSecret>[] = [

@@ -1,12 +1,11 @@
 import { KeyringError, type KeyVersion } from '@meshhook/keyring';
 import type { Command } from 'commander';
 import { group, leaf } from '../command.ts';
+import { knownKey } from '../known-key.ts';
 import { withKeyring, type App } from '../session.ts';
 import { ask } from '../terminal/prompt.ts';
 import { table, type Column } from '../terminal/table.ts';
 import { count, day, instant, line } from '../terminal/text.ts';
-
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export function registerKeys(program: Command, app: App): void {
   const keys = group(program, 'keys', 'key versions: list them, destroy one');
@@ -38,8 +37,7 @@ export function registerKeys(program: Command, app: App): void {
     .option('--yes', 'do not ask; needed where there is no terminal to ask at')
     .action(async (id: string, { reason, yes }: { reason: string; yes?: boolean }) => {
       const key = await withKeyring(app, async (keyring) => {
-        const found = UUID.test(id) ? await keyring.keys.get(id.toLowerCase()) : undefined;
-        if (found === undefined) throw new KeyringError('unknown_key', `There is no key version ${id}.`);
+        const found = await knownKey(keyring, id);
         if (yes !== true) await confirm(app, found);
         return keyring.keys.destroy(found.id, { reason });
       });

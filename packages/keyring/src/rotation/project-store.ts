@@ -14,6 +14,9 @@ export interface ProjectProgress {
   readonly promoted: boolean;
 }
 
+// Says of a project's `state` that its rotation has not ended: the condition of the index one_open_rotation_per_project.
+const isOpen = `not in ('completed', 'rolled_back', 'canceled', 'failed')`;
+
 interface ProgressRow {
   readonly rotation_id: string;
   readonly project_id: string;
@@ -81,7 +84,7 @@ export async function insertRotationProjects(
 }
 
 const skipOpenElsewhere = `on conflict (project_id)
-  where state not in ('completed', 'rolled_back', 'canceled', 'failed') do nothing`;
+  where state ${isOpen} do nothing`;
 
 /** Which of these projects an open rotation holds already. */
 export async function selectOpenElsewhere(
@@ -90,7 +93,7 @@ export async function selectOpenElsewhere(
 ): Promise<{ projectName: string; rotationId: string }[]> {
   const { rows } = await database.query<{ project_name: string; rotation_id: string }>({
     text: `select p.project_name, p.rotation_id from keyring.rotation_projects p
-           where p.state not in ('completed', 'rolled_back', 'canceled', 'failed')
+           where p.state ${isOpen}
              and ($1::uuid[] is null or p.project_id = any ($1))
            order by p.project_name limit 20`,
     values: [projectIds === 'all' ? null : projectIds],
@@ -102,7 +105,7 @@ export async function selectOpenElsewhere(
 export async function selectUnfinished(database: Queryable, rotationId: string): Promise<ProjectProgress[]> {
   const { rows } = await database.query<ProgressRow>({
     text: `select ${progressColumns} from keyring.rotation_projects p
-           where p.rotation_id = $1 and p.state not in ('completed', 'rolled_back', 'canceled', 'failed')
+           where p.rotation_id = $1 and p.state ${isOpen}
            order by p.project_id`,
     values: [rotationId],
   });
@@ -198,7 +201,7 @@ export async function selectNoWayBack(database: Queryable, rotationId: string): 
     text: `select p.project_name from keyring.rotation_projects p
            join keyring.encryption_keys k on k.id = p.source_key_id
            where p.rotation_id = $1 and p.direction = 'forward' and k.state <> 'enabled'
-             and p.state not in ('completed', 'rolled_back', 'canceled', 'failed')
+             and p.state ${isOpen}
            order by p.project_name limit 20`,
     values: [rotationId],
   });
@@ -210,7 +213,7 @@ export async function isInOpenRotation(database: Queryable, projectId: string, k
   const { rowCount } = await database.query({
     text: `select from keyring.rotation_projects
            where project_id = $1 and $2 in (source_key_id, target_key_id)
-             and state not in ('completed', 'rolled_back', 'canceled', 'failed')`,
+             and state ${isOpen}`,
     values: [projectId, keyId],
   });
   return rowCount > 0;
@@ -225,7 +228,7 @@ export async function overtakeProject(
     text: `update keyring.rotation_projects
            set state = 'canceled', finished_at = now(), error_code = 'overtaken',
              error_detail = 'A compromise of its key overtook it.'
-           where project_id = $1 and state not in ('completed', 'rolled_back', 'canceled', 'failed')
+           where project_id = $1 and state ${isOpen}
            returning rotation_id, target_key_id, promoted_at is not null as promoted`,
     values: [projectId],
   });

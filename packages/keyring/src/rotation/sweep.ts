@@ -3,20 +3,9 @@ import type { EncryptedColumn } from '../keyring/columns.ts';
 import type { DataKey } from '../keyring/key-cache.ts';
 import type { RotationContext } from './context.ts';
 import type { ProjectProgress } from './project-store.ts';
-import {
-  countOthers,
-  replaceCiphertexts,
-  selectRowIds,
-  selectRows,
-  type Replacement,
-  type RowSize,
-} from './rows-store.ts';
+import { eachBatch } from './batches.ts';
+import { countOthers, replaceCiphertexts, selectRows, type Replacement } from './rows-store.ts';
 import { isUnreadable, RowCrypto, type Unreadable } from './rows.ts';
-
-// Ids are read in windows: one sort of the project's rows per window, a few megabytes of ids at once.
-const WINDOW = 20_000;
-// Two batches under way per project: one is encrypted here while PostgreSQL works on the other.
-const LANES = 2;
 
 export interface SweepResult {
   /** By column label: rows that do not open. */
@@ -91,59 +80,7 @@ async function sweepColumn(
     });
   };
 
-  let after: string | undefined;
-  for (;;) {
-    const window = { projectId, exceptKeyId: target.id, limit: WINDOW };
-    const ids = await selectRowIds(context.database, column, after === undefined ? window : { ...window, after });
-    await context.dataKeys.usage.spend(target.id, ids.length);
-    await inLanes(batches(ids, context.sweepBatchSize), LANES, sweepBatch, signal);
-    after = ids.at(-1)?.id;
-    if (ids.length < WINDOW) return pass;
-  }
-}
-
-// So many bytes of ciphertext in one batch at most: with the lanes and the copies on the way, tens of megabytes in all.
-const BATCH_BYTES = 2 * 2 ** 20;
-
-/** Ids in batches of at most `most` rows and, but for a row that is larger alone, 2 MiB of ciphertext. */
-export function* batches(rows: readonly RowSize[], most: number): Generator<readonly string[]> {
-  let batch: string[] = [];
-  let bytes = 0;
-  for (const row of rows) {
-    if (batch.length > 0 && (batch.length === most || bytes + row.bytes > BATCH_BYTES)) {
-      yield batch;
-      batch = [];
-      bytes = 0;
-    }
-    batch.push(row.id);
-    bytes += row.bytes;
-  }
-  if (batch.length > 0) yield batch;
-}
-
-/** Works through `items` with at most `lanes` under way; the first failure or an abort stops all lanes and is thrown. */
-export async function inLanes<T>(
-  items: Iterable<T>,
-  lanes: number,
-  work: (item: T) => Promise<void>,
-  signal: AbortSignal,
-): Promise<void> {
-  const queue = items[Symbol.iterator]();
-  let failed = false;
-  const lane = async (): Promise<void> => {
-    try {
-      while (!failed) {
-        signal.throwIfAborted();
-        const next = queue.next();
-        if (next.done === true) return;
-        await work(next.value);
-      }
-    } catch (error) {
-      failed = true;
-      throw error;
-    }
-  };
-  // Every lane is waited for, so that nothing of a failed sweep is still on its way when the failure is told.
-  const results = await Promise.allSettled(Array.from({ length: lanes }, lane));
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  const rows = { projectId, exceptKeyId: target.id };
+  await eachBatch(context, column, rows, sweepBatch, signal, (ids) => context.dataKeys.usage.spend(target.id, ids));
+  return pass;
 }

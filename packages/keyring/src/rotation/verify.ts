@@ -1,12 +1,9 @@
 import type { EncryptedColumn } from '../keyring/columns.ts';
 import { wipe } from '../secret-bytes.ts';
+import { eachBatch } from './batches.ts';
 import type { RotationContext } from './context.ts';
-import { selectRowIds, selectRows } from './rows-store.ts';
+import { selectRows } from './rows-store.ts';
 import { isUnreadable, RowCrypto, type Unreadable } from './rows.ts';
-import { batches, inLanes } from './sweep.ts';
-
-const WINDOW = 20_000;
-const LANES = 2;
 
 export interface Verification {
   /** Rows that were read back and opened. */
@@ -47,14 +44,7 @@ export async function verifyProject(
       }
       onBatch?.(opened);
     };
-    let after: string | undefined;
-    for (;;) {
-      const window = { projectId, limit: WINDOW };
-      const ids = await selectRowIds(context.database, column, after === undefined ? window : { ...window, after });
-      await inLanes(batches(ids, context.sweepBatchSize), LANES, readBack, signal);
-      after = ids.at(-1)?.id;
-      if (ids.length < WINDOW) break;
-    }
+    await eachBatch(context, column, { projectId }, readBack, signal);
     if (lost.length > 0) unreadable.set(column.label, lost);
   }
   return { opened, stray, unreadable };
