@@ -1,5 +1,6 @@
 import type { EncryptedColumn } from '../keyring/columns.ts';
 import type { RotationContext } from './context.ts';
+import { inLanes } from './lanes.ts';
 import { selectRowIds, type RowSize } from './rows-store.ts';
 
 // Ids are read in windows: one sort of the project's rows per window, a few megabytes of ids at once.
@@ -47,31 +48,4 @@ function* batches(rows: readonly RowSize[], most: number): Generator<readonly st
     bytes += row.bytes;
   }
   if (batch.length > 0) yield batch;
-}
-
-/** Works through `items` with at most `lanes` under way; the first failure or an abort stops all lanes and is thrown. */
-async function inLanes<T>(
-  items: Iterable<T>,
-  lanes: number,
-  work: (item: T) => Promise<void>,
-  signal: AbortSignal,
-): Promise<void> {
-  const queue = items[Symbol.iterator]();
-  let failed = false;
-  const lane = async (): Promise<void> => {
-    try {
-      while (!failed) {
-        signal.throwIfAborted();
-        const next = queue.next();
-        if (next.done === true) return;
-        await work(next.value);
-      }
-    } catch (error) {
-      failed = true;
-      throw error;
-    }
-  };
-  // Every lane is waited for, so that nothing of a failed sweep is still on its way when the failure is told.
-  const results = await Promise.allSettled(Array.from({ length: lanes }, lane));
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
 }

@@ -101,15 +101,24 @@ export async function selectOpenElsewhere(
   return rows.map((row) => ({ projectName: row.project_name, rotationId: row.rotation_id }));
 }
 
-/** The projects of a rotation that are not at an end, blocked ones too. */
-export async function selectUnfinished(database: Queryable, rotationId: string): Promise<ProjectProgress[]> {
-  const { rows } = await database.query<ProgressRow>({
-    text: `select ${progressColumns} from keyring.rotation_projects p
-           where p.rotation_id = $1 and p.state ${isOpen}
-           order by p.project_id`,
+/** Is any project of the rotation not at an end? */
+export async function hasUnfinished(database: Queryable, rotationId: string): Promise<boolean> {
+  const { rowCount } = await database.query({
+    text: `select from keyring.rotation_projects p where p.rotation_id = $1 and p.state ${isOpen} limit 1`,
     values: [rotationId],
   });
-  return rows.map(toProgress);
+  return rowCount > 0;
+}
+
+/** The projects of a rotation that may move in a direction: not at an end, nor blocked on the very same way. */
+export async function selectMovable(database: Queryable, rotationId: string, direction: Direction): Promise<string[]> {
+  const { rows } = await database.query<{ project_id: string }>({
+    text: `select p.project_id from keyring.rotation_projects p
+           where p.rotation_id = $1 and p.state ${isOpen} and (p.state <> 'blocked' or p.direction <> $2)
+           order by p.project_id`,
+    values: [rotationId, direction],
+  });
+  return rows.map((row) => row.project_id);
 }
 
 export async function selectProgress(

@@ -74,6 +74,18 @@ export async function selectRotations(
   return rows.map(toRotation);
 }
 
+/** Where a rotation is going now. */
+export async function selectCourse(
+  database: Queryable,
+  id: string,
+): Promise<{ state: RotationState; direction: Direction } | undefined> {
+  const { rows } = await database.query<{ state: RotationState; direction: Direction }>({
+    text: 'select state, direction from keyring.rotations where id = $1',
+    values: [id],
+  });
+  return rows[0];
+}
+
 /** Open, wanting a runner, and without a live one. */
 export async function selectWaiting(database: Queryable): Promise<string[]> {
   const { rows } = await database.query<{ id: string }>({

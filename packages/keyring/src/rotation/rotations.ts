@@ -4,7 +4,7 @@ import { KeyringError } from '../errors.ts';
 import { isUuid, requireUuid } from '../validate.ts';
 import { compromiseKey } from './compromise.ts';
 import type { RotationContext } from './context.ts';
-import { reopenBlocked, selectNoWayBack, selectProjectDetails, selectUnfinished } from './project-store.ts';
+import { hasUnfinished, reopenBlocked, selectNoWayBack, selectProjectDetails } from './project-store.ts';
 import { selectQuarantine } from './quarantine-store.ts';
 import { selectReceipts } from './receipt-store.ts';
 import { previewRotation, requestRotation, requireReason } from './request.ts';
@@ -16,6 +16,7 @@ import {
   updateRotationState,
 } from './rotation-store.ts';
 import { runRotation } from './runner.ts';
+import { requireUnit, work } from './work.ts';
 
 /** Rotations as their users see them: asked for, driven, paused, turned back, looked at. */
 export function rotations(context: RotationContext, readKey: Keys['get']): Rotations {
@@ -38,6 +39,8 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
       await known(rotationId);
       return runRotation(context, rotationId, options);
     },
+
+    work: (unit, { signal = new AbortController().signal } = {}) => work(context, requireUnit(unit), signal),
 
     waiting: () => selectWaiting(database),
 
@@ -79,7 +82,7 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
         const rotation = await lockRotation(tx, rotationId);
         if (rotation === undefined) throw notOpen(rotationId, undefined);
         if (rotation.state === 'rolling_back') return;
-        if ((await selectUnfinished(tx, rotationId)).length === 0) throw notOpen(rotationId, rotation.state);
+        if (!(await hasUnfinished(tx, rotationId))) throw notOpen(rotationId, rotation.state);
         const stuck = await selectNoWayBack(tx, rotationId);
         if (stuck.length > 0) {
           throw new KeyringError(

@@ -1,10 +1,9 @@
-import type { Rotation, RotationState, RunOptions } from '../api.ts';
+import type { Executor, Rotation, RotationState, RunOptions, WorkUnit } from '../api.ts';
 import { isUnreachable } from '../db/failures.ts';
 import { transaction } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import type { RotationContext } from './context.ts';
-import { advanceProject } from './engine.ts';
-import { selectUnfinished } from './project-store.ts';
+import { selectMovable } from './project-store.ts';
 import {
   holdRotation,
   lockRotation,
@@ -15,10 +14,16 @@ import {
 } from './rotation-store.ts';
 import { settleRotation } from './settle.ts';
 import { backoffMs, pause } from './wait.ts';
+import { doUnit } from './work.ts';
 
 // A runner says it is alive every beat; after the lease without one, anybody may take over.
 const BEAT_MS = 400;
 const LEASE_MS = 5_000;
+
+// As many as are promoted in one transaction, and few enough that a unit is done within seconds.
+const PROJECTS_PER_UNIT = 500;
+// Few projects are spread, so that there is something to do for every lane.
+const LEAST_UNITS = 8;
 
 const driven: ReadonlySet<RotationState> = new Set(['requested', 'running', 'rolling_back']);
 
@@ -39,7 +44,7 @@ export async function runRotation(context: RotationContext, id: string, options:
       if (signal.aborted) throw interrupted(id);
       const held = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
       if (held === undefined) await pause(BEAT_MS, signal);
-      else if (driven.has(held)) await drive(context, id, signal, options.onProgress);
+      else if (driven.has(held)) await drive(context, id, signal, options);
       failures = 0;
       waitedMs = 0;
     } catch (error) {
@@ -56,7 +61,7 @@ async function drive(
   context: RotationContext,
   id: string,
   signal: AbortSignal,
-  onProgress: RunOptions['onProgress'],
+  { onProgress, executor }: RunOptions,
 ): Promise<void> {
   const halt = new AbortController();
   const stop = AbortSignal.any([signal, halt.signal]);
@@ -64,7 +69,7 @@ async function drive(
   const heart = direction === undefined ? undefined : beat(context, id, direction, halt, onProgress);
   try {
     if (direction === undefined) return;
-    await advanceAll(context, id, direction, stop);
+    await advanceAll(context, id, direction, executor ?? here(context, direction), stop);
     await transaction(context.database, (tx) => settleRotation(context, tx, id, direction));
   } catch (error) {
     // Halted by a pause or a rollback, or asked to stop: no failure. Whoever called looks at the rotation again.
@@ -75,6 +80,14 @@ async function drive(
     // Where this fails the database is gone, and the lease runs out by itself.
     await releaseRotation(context.database, id, context.runner).catch(() => undefined);
   }
+}
+
+/** This process: it watches the rotation already, so its units need not. */
+function here(context: RotationContext, direction: Direction): Executor {
+  return {
+    atOnce: context.rotationConcurrency,
+    execute: (unit, signal) => doUnit(context, unit, direction, signal),
+  };
 }
 
 async function begin(context: RotationContext, id: string): Promise<Direction | undefined> {
@@ -111,47 +124,62 @@ async function beat(
   }
 }
 
-/** Works through the projects of a rotation, a few at a time; one that has to wait stands aside for the others. */
+/** Has the rotation's units done, here or by others, until none of its projects can be moved any further for now. */
 async function advanceAll(
   context: RotationContext,
   id: string,
   direction: Direction,
+  executor: Executor,
   signal: AbortSignal,
 ): Promise<void> {
-  const unfinished = await selectUnfinished(context.database, id);
-  const queue = unfinished
-    .filter((project) => project.state !== 'blocked' || project.direction !== direction)
-    .map((project) => ({ projectId: project.projectId, attempt: 1, notBefore: 0 }));
+  const projects = await selectMovable(context.database, id, direction);
+  const unit = (projectIds: readonly string[], attempt: number): WorkUnit => ({
+    kind: 'projects',
+    rotationId: id,
+    projectIds,
+    attempt,
+  });
+  const size = Math.min(PROJECTS_PER_UNIT, Math.ceil(projects.length / LEAST_UNITS));
+  const queue: { unit: WorkUnit; notBefore: number }[] = [];
+  for (let from = 0; from < projects.length; from += size) {
+    queue.push({ unit: unit(projects.slice(from, from + size), 1), notBefore: 0 });
+  }
   const held: string[] = [];
-  let failed = false;
+  const underWay = new Set<Promise<void>>();
+  const failures: unknown[] = [];
 
-  const worker = async (): Promise<void> => {
+  const send = async (one: WorkUnit): Promise<void> => {
     try {
-      while (!failed) {
-        signal.throwIfAborted();
-        const ready = queue.findIndex((one) => one.notBefore <= performance.now());
-        const [next] = ready === -1 ? [] : queue.splice(ready, 1);
-        if (next === undefined) {
-          if (queue.length === 0) return;
-          await pause(20, signal);
-          continue;
-        }
-        const outcome = await advanceProject(context, id, next.projectId, direction, next.attempt, signal);
-        if (outcome === 'rest') continue;
-        if (outcome === 'held') {
-          held.push(next.projectId);
-          continue;
-        }
-        queue.push({ ...next, attempt: outcome.tried + 1, notBefore: performance.now() + outcome.retryAfterMs });
+      const result = await executor.execute(one, signal);
+      for (const { projectId, attempt, afterMs } of result.waiting) {
+        queue.push({ unit: unit([projectId], attempt), notBefore: performance.now() + afterMs });
       }
+      held.push(...result.held);
     } catch (error) {
-      failed = true;
-      throw error;
+      failures.push(error);
     }
   };
-  const workers = Math.min(context.rotationConcurrency, Math.max(queue.length, 1));
-  const results = await Promise.allSettled(Array.from({ length: workers }, worker));
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
+
+  while (failures.length === 0 && !signal.aborted) {
+    const now = performance.now();
+    let next: number;
+    while (underWay.size < executor.atOnce && (next = queue.findIndex(({ notBefore }) => notBefore <= now)) !== -1) {
+      for (const { unit: one } of queue.splice(next, 1)) {
+        const sent = send(one).finally(() => underWay.delete(sent));
+        underWay.add(sent);
+      }
+    }
+    if (queue.length === 0 && underWay.size === 0) break;
+    const soonest = Math.min(...queue.map(({ notBefore }) => Math.max(notBefore - now, 0)), 1_000);
+    const timer = new AbortController();
+    const free = underWay.size < executor.atOnce && queue.length > 0;
+    await Promise.race([...underWay, ...(free ? [pause(soonest, timer.signal)] : [])]);
+    timer.abort();
+  }
+  // Every unit is waited for, so that nothing of a failed rotation is still on its way when the failure is told.
+  await Promise.all(underWay);
+  if (failures.length > 0) throw failures[0];
+  signal.throwIfAborted();
   const [first] = held;
   if (first === undefined) return;
   throw new KeyringError('contended', `Another transaction holds the rows of project ${first} in this rotation.`, {

@@ -1,0 +1,81 @@
+import type { WorkResult, WorkUnit } from '../api.ts';
+import { KeyringError } from '../errors.ts';
+import { requireUuid } from '../validate.ts';
+import type { RotationContext } from './context.ts';
+import { advanceProjects } from './projects-unit.ts';
+import { selectCourse, type Direction } from './rotation-store.ts';
+import { pause } from './wait.ts';
+
+// How soon a unit notices that its rotation was paused or turned round.
+const WATCH_MS = 400;
+
+/**
+ * Does one unit. What it finds done it leaves; when the rotation does not want it any more, it stops between two statements
+ * and gives what it has.
+ */
+export async function work(context: RotationContext, unit: WorkUnit, signal: AbortSignal): Promise<WorkResult> {
+  const halt = new AbortController();
+  const course = await selectCourse(context.database, unit.rotationId);
+  if (course === undefined) {
+    throw new KeyringError('unknown_rotation', `There is no rotation ${unit.rotationId}.`);
+  }
+  const direction = courseDirection(course);
+  if (direction === undefined) return nothing;
+  const watching = watch(context, unit.rotationId, direction, halt);
+  try {
+    return await doUnit(context, unit, direction, AbortSignal.any([signal, halt.signal]));
+  } catch (error) {
+    if (halt.signal.aborted && !signal.aborted) return nothing;
+    throw error;
+  } finally {
+    halt.abort();
+    await watching;
+  }
+}
+
+/** A unit that came by way of a queue, as one whose ids are ids. @throws KeyringError `invalid_argument`. */
+export function requireUnit(unit: WorkUnit): WorkUnit {
+  requireUuid('rotation id', unit.rotationId);
+  for (const id of unit.kind === 'projects' ? unit.projectIds : [unit.projectId]) requireUuid('project id', id);
+  return unit;
+}
+
+const nothing: WorkResult = { waiting: [], held: [], large: [] };
+
+/** `work` without the watch, for whoever watches the rotation already. */
+export async function doUnit(
+  context: RotationContext,
+  unit: WorkUnit,
+  direction: Direction,
+  signal: AbortSignal,
+): Promise<WorkResult> {
+  switch (unit.kind) {
+    case 'projects':
+      return advanceProjects(context, unit, direction, signal);
+    case 'blocks':
+      return nothing;
+  }
+}
+
+function courseDirection({ state, direction }: { state: string; direction: Direction }): Direction | undefined {
+  if (state === 'running' && direction === 'forward') return 'forward';
+  return state === 'rolling_back' ? 'back' : undefined;
+}
+
+async function watch(
+  context: RotationContext,
+  rotationId: string,
+  direction: Direction,
+  halt: AbortController,
+): Promise<void> {
+  for (;;) {
+    await pause(WATCH_MS, halt.signal);
+    if (halt.signal.aborted) return;
+    try {
+      const course = await selectCourse(context.database, rotationId);
+      if (course === undefined || courseDirection(course) !== direction) halt.abort();
+    } catch {
+      // The work itself fails on the same database and tells it better.
+    }
+  }
+}
