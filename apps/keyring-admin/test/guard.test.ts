@@ -49,6 +49,7 @@ it('the settings have defaults, and a port is a port', () => {
     allowedHosts: ['127.0.0.1'],
     databaseUrl: undefined,
     rootKeyUri: undefined,
+    preparedStatements: true,
     home: '.meshhook',
   });
   expect(readSettings({ HOST: '0.0.0.0', MESHHOOK_ALLOWED_HOSTS: 'Keys.internal, x ,' }).allowedHosts).toEqual([
@@ -56,6 +57,8 @@ it('the settings have defaults, and a port is a port', () => {
     'x',
   ]);
   expect(readSettings({ PORT: '' }).port).toBe(8080);
+  expect(readSettings({ MESHHOOK_PREPARED_STATEMENTS: 'off' }).preparedStatements).toBe(false);
+  expect(() => readSettings({ MESHHOOK_PREPARED_STATEMENTS: 'no' })).toThrow('MESHHOOK_PREPARED_STATEMENTS');
   for (const PORT of ['x', '-1', '65536', '80.5']) {
     expect(() => readSettings({ PORT })).toThrow(expect.objectContaining({ code: 'invalid_argument' }) as Error);
   }

@@ -5,6 +5,8 @@ export interface Settings {
   readonly databaseUrl: string | undefined;
   /** `MESHHOOK_ROOT_KEY`: a URI such as `file:./root.key`. Absent: the file that goes with the embedded database. */
   readonly rootKeyUri: string | undefined;
+  /** `MESHHOOK_PREPARED_STATEMENTS`: `off` behind a transaction-mode pooler that does not track them, else `on`. */
+  readonly preparedStatements: string;
   /** `MESHHOOK_HOME`: the folder of the embedded database. Default `.meshhook`. */
   readonly home: string;
   /** False with `NO_COLOR` (https://no-color.org) or on a dumb terminal. A terminal is needed besides. */
@@ -20,6 +22,7 @@ export function readSettings(environment: NodeJS.ProcessEnv = process.env): Sett
   return {
     databaseUrl: get('DATABASE_URL'),
     rootKeyUri: get('MESHHOOK_ROOT_KEY'),
+    preparedStatements: get('MESHHOOK_PREPARED_STATEMENTS') ?? 'on',
     home: get('MESHHOOK_HOME') ?? '.meshhook',
     color: get('NO_COLOR') === undefined && !dumb,
     animated: get('CI') === undefined && !dumb,

@@ -58,6 +58,7 @@ Settings, from the environment:
   DATABASE_URL       a PostgreSQL 15 to 18; absent: one of our own, under MESHHOOK_HOME
   MESHHOOK_ROOT_KEY  a URI such as file:./root.key; absent: a file that goes with our own database
   MESHHOOK_HOME      default .meshhook
+  MESHHOOK_PREPARED_STATEMENTS  off behind a transaction-mode pooler that does not track them
   NO_COLOR, CI       no colours; no progress bar
 
 Exit codes:

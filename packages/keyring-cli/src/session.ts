@@ -29,7 +29,12 @@ export async function withKeyring<T>(
   options: SessionOptions = {},
 ): Promise<T> {
   return withHost(app, {}, async ({ databaseUrl, rootKeyUri }) => {
-    const keyring = await openKeyring({ database: databaseUrl, rootKey: rootKeyUri, actor: actor() });
+    const keyring = await openKeyring({
+      database: databaseUrl,
+      rootKey: rootKeyUri,
+      preparedStatements: isOn(app.settings),
+      actor: actor(),
+    });
     try {
       return await (options.minds === 'signal' ? work(keyring) : untilInterrupted(app.signal, work(keyring)));
     } finally {
@@ -64,6 +69,14 @@ export function foreignDatabase({ databaseUrl }: Settings): string | undefined {
   if (databaseUrl === undefined || /^(postgres(ql)?:\/\/|socket:|\/)/.test(databaseUrl)) return databaseUrl;
   throw new KeyringError('invalid_argument', 'DATABASE_URL is not the URL of a PostgreSQL database.', {
     remedy: 'Write it as postgres://user@host:5432/database, or unset it to use the embedded one.',
+  });
+}
+
+/** @throws KeyringError `invalid_argument` unless MESHHOOK_PREPARED_STATEMENTS is `on` or `off`. */
+function isOn({ preparedStatements }: Settings): boolean {
+  if (preparedStatements === 'on' || preparedStatements === 'off') return preparedStatements === 'on';
+  throw new KeyringError('invalid_argument', 'MESHHOOK_PREPARED_STATEMENTS is neither on nor off.', {
+    remedy: 'Set it to off behind a transaction-mode pooler that does not track prepared statements, or unset it.',
   });
 }
 

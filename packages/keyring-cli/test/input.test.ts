@@ -89,6 +89,7 @@ test('a setting that is empty is not set; the embedded database is the default',
   expect(readSettings({ DATABASE_URL: '', MESHHOOK_HOME: '' })).toEqual({
     databaseUrl: undefined,
     rootKeyUri: undefined,
+    preparedStatements: 'on',
     home: '.meshhook',
     color: true,
     animated: true,

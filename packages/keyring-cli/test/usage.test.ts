@@ -12,7 +12,14 @@ function program() {
   const out: string[] = [];
   const called: { name: string; given: unknown[] }[] = [];
   const app = {
-    settings: { databaseUrl: undefined, rootKeyUri: undefined, home: '/nowhere', color: false, animated: false },
+    settings: {
+      databaseUrl: undefined,
+      rootKeyUri: undefined,
+      preparedStatements: 'on',
+      home: '/nowhere',
+      color: false,
+      animated: false,
+    },
     terminal,
     stdin: process.stdin,
     stderr: process.stderr,

@@ -6,6 +6,7 @@ import { query } from '../../../test/support/database.ts';
 import { startScratchCluster } from '../src/scratch.ts';
 import { isUp, openFolder, startHolder } from './support/holders.ts';
 import { longTest } from '../../../test/support/long.ts';
+import { canRun } from '../../../test/support/required.ts';
 
 const debian15 = '/usr/lib/postgresql/15/bin';
 
@@ -39,7 +40,8 @@ longTest('a scratch cluster whose process was killed is cleared away by the next
   await next.stop();
 });
 
-test.skipIf(!existsSync(debian15))(`PostgreSQL 15 does as well (skipped without ${debian15})`, async () => {
+const has15 = canRun('pg15', existsSync(debian15), `there is no PostgreSQL 15 in ${debian15}`);
+test.skipIf(!has15)('PostgreSQL 15 does as well', async () => {
   const scratch = await startScratchCluster({ binDirectory: debian15, settings: { max_connections: '20' } });
   try {
     expect(scratch.version).toMatch(/^15\./);

@@ -12,7 +12,7 @@ export {
   type SchemaStatus,
 } from './db/migrate.ts';
 export { pgDatabase, type PgDatabaseOptions } from './db/pg-database.ts';
-export type { Connection, Database, Queryable, Result, Statement } from './db/port.ts';
+export type { Columns, ColumnType, Connection, Database, Queryable, Result, Statement } from './db/port.ts';
 export { inspectEnvelope, type EnvelopeFacts } from './envelope/inspect.ts';
 export { createRootKeyFile } from './providers/file.ts';
 export type { RootKeyProvider, RootKeyStatus, WrapResult } from './providers/provider.ts';

@@ -8,6 +8,11 @@ export interface KeyringOptions {
    * A PostgreSQL URL (the pool is then ours), or a `Database` made by `pgDatabase` (closed with the keyring all the same).
    */
   readonly database: string | Database;
+  /**
+   * Of a `database` given by its URL: name the statements of hot paths, so that PostgreSQL plans them once per connection.
+   * Default true. Switch it off behind a transaction-mode pooler that does not track prepared statements.
+   */
+  readonly preparedStatements?: boolean;
   /** A root key URI such as `file:./root.key`, or a provider. Asked once, at opening. */
   readonly rootKey: string | RootKeyProvider;
   /** What a relative `file:` root key is relative to. Default: the working directory. */
@@ -34,6 +39,7 @@ export interface KeyringOptions {
 export type ResolvedOptions = Required<KeyringOptions> & { readonly runner: string };
 
 const defaults = {
+  preparedStatements: true,
   cwd: '.',
   actor: 'library',
   keyCacheSize: 10_000,

@@ -24,7 +24,9 @@ import { secrets } from './secrets/secrets.ts';
 export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
   const resolved = resolveOptions(options);
   const database =
-    typeof resolved.database === 'string' ? pgDatabase({ connectionString: resolved.database }) : resolved.database;
+    typeof resolved.database === 'string'
+      ? pgDatabase({ connectionString: resolved.database, preparedStatements: resolved.preparedStatements })
+      : resolved.database;
   try {
     await requireSchema(database);
     const provider =

@@ -26,6 +26,15 @@ const unreachableStates = /^(08|57P0[1235]|25P03|53300|28|3D)/;
 // The driver's own errors come without a code.
 const unreachableMessages =
   /^(Connection terminated|Client (was closed|has encountered)|Cannot use a pool|timeout e|The server does not support SSL)/;
+
+const lostPreparedStatement =
+  'Behind a transaction-mode pooler that does not track prepared statements, set MESHHOOK_PREPARED_STATEMENTS=off.';
+const remedies: Readonly<Partial<Record<string, string>>> = {
+  '42501': 'Grant the role keyring_service to the login of the service.',
+  '26000': lostPreparedStatement,
+  '42P05': lostPreparedStatement,
+};
+
 /** The SQLSTATE of a refusal by PostgreSQL, if that is what the error is. */
 export function sqlState(error: unknown): string | undefined {
   return error instanceof KeyringError && typeof error.details['sqlState'] === 'string'
@@ -57,7 +66,7 @@ export function databaseFailure(error: unknown): KeyringError {
   if (isSqlState && !unreachableStates.test(state)) {
     return new KeyringError('database_refused', `PostgreSQL refused a statement: ${text}`, {
       details: { sqlState: state, ...(typeof constraint === 'string' ? { constraint } : {}) },
-      ...(state === '42501' ? { remedy: 'Grant the role keyring_service to the login of the service.' } : {}),
+      ...(remedies[state] === undefined ? {} : { remedy: remedies[state] }),
     });
   }
   if (text.startsWith('timeout exceeded when trying to connect')) {

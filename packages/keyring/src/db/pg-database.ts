@@ -1,6 +1,8 @@
-import pg from 'pg';
+import type pg from 'pg';
 import { databaseFailure } from './failures.ts';
+import { PlainQuery } from './plain-query.ts';
 import type { Connection, Database, Result, Statement } from './port.ts';
+import { WarmPool } from './warm-pool.ts';
 
 export interface PgDatabaseOptions {
   readonly connectionString: string;
@@ -17,7 +19,7 @@ export interface PgDatabaseOptions {
 
 /** A pool of connections to PostgreSQL 15 to 18, opened when first used. Every failure is a `KeyringError`. */
 export function pgDatabase(options: PgDatabaseOptions): Database {
-  const pool = new pg.Pool({
+  const pool = new WarmPool({
     connectionString: options.connectionString,
     max: options.maxConnections ?? 10,
     application_name: options.applicationName ?? 'meshhook-keyring',
@@ -25,21 +27,35 @@ export function pgDatabase(options: PgDatabaseOptions): Database {
     allowExitOnIdle: true,
   });
   const prepared = options.preparedStatements ?? true;
-  // A connection that breaks while idle or between two statements is an event, which would end the process unheard; the
-  // next statement on it fails, which is where it is told.
-  pool.on('error', () => undefined);
-  pool.on('connect', (client) => client.on('error', () => undefined));
 
-  return {
-    query: (statement) => send(pool, statement, prepared),
-    async connect(): Promise<Connection> {
-      const client = await pool.connect().catch((error: unknown) => {
+  const queryOn = <Row extends object>(client: pg.PoolClient, statement: Statement): Promise<Result<Row>> =>
+    send<Row>(client, statement, prepared).then(
+      (result) => {
+        pool.giveBack(client);
+        return result;
+      },
+      (error: unknown) => {
+        // As `pg.Pool` does: a plan that a migration made useless, and whatever else is wrong with it, goes with it.
+        client.release(true);
         throw databaseFailure(error);
-      });
+      },
+    );
+  return {
+    query<Row extends object>(statement: Statement): Promise<Result<Row>> {
+      const warm = pool.takeWarm();
+      if (warm !== undefined) return queryOn<Row>(warm, statement);
+      return connected(pool).then((client) => queryOn<Row>(client, statement));
+    },
+    async connect(): Promise<Connection> {
+      const client = await connected(pool);
       return {
-        query: (statement) => send(client, statement, prepared),
+        query: <Row extends object>(statement: Statement): Promise<Result<Row>> =>
+          send<Row>(client, statement, prepared).catch((error: unknown) => {
+            throw databaseFailure(error);
+          }),
         release: (broken = false) => {
-          client.release(broken);
+          if (broken) client.release(true);
+          else pool.giveBack(client);
         },
       };
     },
@@ -47,19 +63,37 @@ export function pgDatabase(options: PgDatabaseOptions): Database {
   };
 }
 
-async function send<Row extends object>(
-  to: pg.Pool | pg.PoolClient,
-  { text, values, name }: Statement,
+function connected(pool: WarmPool): Promise<pg.PoolClient> {
+  return pool.connect().catch((error: unknown) => {
+    throw databaseFailure(error);
+  });
+}
+
+/** Rejects with the driver's own error. */
+function send<Row extends object>(
+  client: pg.PoolClient,
+  { text, values, name, columns }: Statement,
   prepared: boolean,
 ): Promise<Result<Row>> {
-  try {
-    const { rows, rowCount } = await to.query<Row & pg.QueryResultRow>({
+  if (columns !== undefined && isAllText(values)) {
+    return new Promise((resolve, reject) => {
+      client.query(
+        new PlainQuery<Row>(text, values, columns, prepared ? name : undefined, (error, rows = []) => {
+          if (error === null) resolve({ rows, rowCount: rows.length });
+          else reject(error);
+        }),
+      );
+    });
+  }
+  return client
+    .query<Row & pg.QueryResultRow>({
       text,
       ...(values === undefined ? {} : { values: [...values] }),
       ...(prepared && name !== undefined ? { name } : {}),
-    });
-    return { rows, rowCount: rowCount ?? 0 };
-  } catch (error) {
-    throw databaseFailure(error);
-  }
+    })
+    .then(({ rows, rowCount }) => ({ rows, rowCount: rowCount ?? 0 }));
+}
+
+function isAllText(values: readonly unknown[] = []): values is readonly string[] {
+  return values.every((value) => typeof value === 'string');
 }

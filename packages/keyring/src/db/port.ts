@@ -3,12 +3,23 @@
  * the n-th statement.
  */
 
+/** How the text that PostgreSQL sends for a column is read. */
+export type ColumnType = 'text' | 'bytea' | 'timestamptz';
+
+/** Name and type of every column a statement returns, in its order. */
+export type Columns = readonly (readonly [name: string, type: ColumnType])[];
+
 /** One statement: text with `$1` parameters, never built from values. */
 export interface Statement {
   readonly text: string;
   readonly values?: readonly unknown[];
   /** Prepared under this name where prepared statements are switched on. One name, one text, for ever. */
   readonly name?: string;
+  /**
+   * What it returns, for a hot path whose parameters are all texts: then nobody describes the columns at every execution.
+   * They have to be exactly those of the statement.
+   */
+  readonly columns?: Columns;
 }
 
 export interface Result<Row> {

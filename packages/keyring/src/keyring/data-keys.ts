@@ -61,13 +61,19 @@ export class DataKeys {
     this.#evictions.unref();
   }
 
+  /** What `get` would give, when it is at hand. */
+  cached(projectId: string, keyId: string): DataKey | undefined {
+    const key = this.#cache.get(keyId);
+    return key?.projectId === projectId ? key : undefined;
+  }
+
   /**
    * The key of this id, if it is this project's.
    * @throws KeyringError `unknown_key`, `key_destroyed`, `key_disabled`, `decryption_failed` when it does not unwrap.
    */
   async get(projectId: string, keyId: string): Promise<DataKey> {
-    const cached = this.#cache.get(keyId);
-    if (cached?.projectId === projectId) return cached;
+    const cached = this.cached(projectId, keyId);
+    if (cached !== undefined) return cached;
     const key = await this.#load(projectId, keyId);
     this.#cache.set(key);
     return key;

@@ -3,11 +3,12 @@ import type { OpenedSecret, PutResult, SecretEntry, Secrets } from '../api.ts';
 import type { AuditTrail } from '../audit/audit.ts';
 import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
 import type { Database } from '../db/port.ts';
-import { secretAad } from '../envelope/aad.ts';
+import { secretAad, secretAadBuilder } from '../envelope/aad.ts';
 import { MAX_PLAINTEXT_BYTES } from '../envelope/format.ts';
-import { open, seal } from '../envelope/seal.ts';
+import { opener, seal } from '../envelope/seal.ts';
 import { decryptionFailed, KeyringError } from '../errors.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
+import type { DataKey } from '../keyring/key-cache.ts';
 import { requireName, requireUuid } from '../validate.ts';
 import { wipe } from '../secret-bytes.ts';
 import { Opened } from './opened-secret.ts';
@@ -20,6 +21,7 @@ import {
   selectSecretRow,
   updateSecret,
   type SecretEntryRow,
+  type SecretRow,
 } from './store.ts';
 import { Turnstile } from './turnstile.ts';
 
@@ -58,12 +60,8 @@ export function secrets(database: Database, dataKeys: DataKeys, audit: AuditTrai
       if (row === undefined) return undefined;
       const keyId = row.encryption_key_id;
       if (keyId === null) throw notAdopted(name);
-      const { key } = await dataKeys.get(projectId, keyId).catch((error: unknown) => {
-        // A row whose key is not its project's was tampered with: the same answer as for any other tampering.
-        throw error instanceof KeyringError && error.code === 'unknown_key' ? decryptionFailed() : error;
-      });
-      const aad = secretAad({ projectId, label: SECRETS_LABEL, rowId: row.id, keyId });
-      return new Opened(open(key, keyId, row.value_encrypted, aad), {
+      const key = dataKeys.cached(projectId, keyId) ?? (await keyOfRow(dataKeys, projectId, keyId));
+      return new Opened(openRow(key, row), {
         id: row.id,
         name,
         keyId,
@@ -91,6 +89,28 @@ export function secrets(database: Database, dataKeys: DataKeys, audit: AuditTrai
         });
     },
   };
+}
+
+// What depends on the key alone is worked out once for as long as the key is held.
+const openersOfKeys = new WeakMap<DataKey, (rowId: string, envelope: Uint8Array) => Buffer>();
+
+function openRow(dataKey: DataKey, row: SecretRow): Buffer {
+  let openWithKey = openersOfKeys.get(dataKey);
+  if (openWithKey === undefined) {
+    const aadOf = secretAadBuilder(dataKey.projectId, SECRETS_LABEL, dataKey.id);
+    const openUnder = opener(dataKey.key, dataKey.id);
+    openWithKey = (rowId, envelope) => openUnder(envelope, aadOf(rowId));
+    openersOfKeys.set(dataKey, openWithKey);
+  }
+  return openWithKey(row.id, row.value_encrypted);
+}
+
+/** The key that a row names. */
+function keyOfRow(dataKeys: DataKeys, projectId: string, keyId: string): Promise<DataKey> {
+  return dataKeys.get(projectId, keyId).catch((error: unknown) => {
+    // A row whose key is not its project's was tampered with: the same answer as for any other tampering.
+    throw error instanceof KeyringError && error.code === 'unknown_key' ? decryptionFailed() : error;
+  });
 }
 
 /** One try: undefined when somebody else came between and it is worth another. */

@@ -11,6 +11,14 @@ export interface SecretRow {
   readonly primary_key_id: string | null;
 }
 
+const secretColumns = [
+  ['id', 'text'],
+  ['value_encrypted', 'bytea'],
+  ['encryption_key_id', 'text'],
+  ['value_written_at', 'timestamptz'],
+  ['primary_key_id', 'text'],
+] as const;
+
 export async function selectSecret(
   database: Queryable,
   projectId: string,
@@ -22,6 +30,7 @@ export async function selectSecret(
            where s.project_id = $1 and s.key = $2`,
     values: [projectId, name],
     name: 'secret_select',
+    columns: secretColumns,
   });
   return rows[0];
 }

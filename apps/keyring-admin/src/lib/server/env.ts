@@ -13,6 +13,8 @@ export interface Settings {
   readonly databaseUrl: string | undefined;
   /** `MESHHOOK_ROOT_KEY`: a URI such as `file:./root.key`. Absent: the file that goes with the embedded database. */
   readonly rootKeyUri: string | undefined;
+  /** `MESHHOOK_PREPARED_STATEMENTS`: `off` behind a transaction-mode pooler that does not track them. Default `on`. */
+  readonly preparedStatements: boolean;
   /** `MESHHOOK_HOME`: the folder of the embedded database and of the API token. Default `.meshhook`. */
   readonly home: string;
 }
@@ -39,6 +41,12 @@ export function readSettings(environment: NodeJS.ProcessEnv = process.env): Sett
     allowedHosts: [...named, ...(unspecified.has(host) ? [] : [host.toLowerCase()])].filter((name) => name !== ''),
     databaseUrl: get('DATABASE_URL'),
     rootKeyUri: get('MESHHOOK_ROOT_KEY'),
+    preparedStatements: onOrOff('MESHHOOK_PREPARED_STATEMENTS', get('MESHHOOK_PREPARED_STATEMENTS')),
     home: get('MESHHOOK_HOME') ?? '.meshhook',
   };
+}
+
+function onOrOff(name: string, value = 'on'): boolean {
+  if (value === 'on' || value === 'off') return value === 'on';
+  throw new KeyringError('invalid_argument', `${name} is neither on nor off.`, { remedy: `Set ${name} to on or off.` });
 }

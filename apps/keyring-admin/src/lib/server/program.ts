@@ -35,7 +35,12 @@ export async function openProgram(settings: Settings, log: Log): Promise<Program
       rootKeyUri: settings.rootKeyUri,
     });
     closers.push(() => host.close());
-    const keyring = await openKeyring({ database: host.databaseUrl, rootKey: host.rootKeyUri, actor: 'server' });
+    const keyring = await openKeyring({
+      database: host.databaseUrl,
+      rootKey: host.rootKeyUri,
+      preparedStatements: settings.preparedStatements,
+      actor: 'server',
+    });
     closers.push(() => keyring.close());
     const { token, file, made } = await apiTokenFile(host.home);
     const runner = startRunner({ rotations: keyring.rotations, log });
