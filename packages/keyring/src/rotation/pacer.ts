@@ -42,16 +42,17 @@ const SHARE_STEP = 0.02;
 
 // A batch holds a core for as long as it has rows, which is what the reads beside it wait for.
 const MOST_ROWS = 100;
-const LEAST_ROWS = 20;
+const LEAST_ROWS = 10;
 const ROWS_STEP = 5;
 
 const BACK_OFF = 0.7;
 // A change has to show before the next one.
 const REVIEW_MS = 250;
 const PROBE_MS = 125;
+const PROBE_PARTS = 4;
 
 // Reads beside a batch against reads in its pauses; pauses against how they were; batches against their like.
-const READ_LIMIT = 1.25;
+const READ_LIMIT = 1.15;
 const LOAD_LIMIT = 2;
 const BATCH_LIMIT = 2;
 
@@ -65,7 +66,7 @@ const CAPPED_BATCHES = 4;
 
 /**
  * Keeps the batches of one rotation in one process from disturbing the service: one at a time, with pauses between them, fewer
- * and smaller ones when they or the reads beside them get slower (halved quickly, recovered slowly), and never more rows a
+ * and smaller ones when they or the reads beside them get slower, and never more rows a
  * second than its cap. At full speed everything passes straight through.
  */
 export class Pacer {
@@ -78,6 +79,7 @@ export class Pacer {
   #owedMs = 0;
   #restUntil = 0;
   #cappedUntil = 0;
+  #lastMs = 0;
   #reviewedAt = 0;
   #busyProbeAt = -Infinity;
   #calmProbeAt = -Infinity;
@@ -217,11 +219,14 @@ export class Pacer {
     const { now } = this.#parts;
     this.#spend(rows);
     const start = now();
-    const probing = this.#probeBeside(start);
+    const over = new AbortController();
+    const probing = this.#probeBeside(start, over.signal);
     try {
       return await work();
     } finally {
       const ms = now() - start;
+      this.#lastMs = ms;
+      over.abort();
       await probing;
       this.#owe(ms);
       if (rows >= LEAST_ROWS) {
@@ -239,10 +244,13 @@ export class Pacer {
     this.#owedMs = 0;
   }
 
-  async #probeBeside(at: number): Promise<void> {
+  /** A read at another moment of a batch each time: reading, encrypting and writing disturb differently. */
+  async #probeBeside(at: number, over: AbortSignal): Promise<void> {
     if (at - this.#busyProbeAt < PROBE_MS) return;
     this.#busyProbeAt = at;
-    this.#counts.probes += 1;
+    const part = (this.#counts.probes++ % PROBE_PARTS) / PROBE_PARTS;
+    if (part > 0) await this.#parts.sleep(part * this.#lastMs, over);
+    if (over.aborted) return;
     this.#busy.note(await this.#parts.probe());
   }
 
@@ -281,7 +289,7 @@ export class Pacer {
 }
 
 // One read that met a checkpoint is no trend.
-const OUTLIER = 4;
+const OUTLIER = 8;
 
 /** A level that follows its samples: by `rise` of the difference upwards, by `fall` downwards. */
 class Level {

@@ -114,7 +114,7 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
       }
       await retried(database, async (tx) => {
         const rotation = await lockRotation(tx, rotationId);
-        if (rotation === undefined || !pausable.has(rotation.state) && rotation.state !== 'paused') {
+        if (rotation === undefined || (!pausable.has(rotation.state) && rotation.state !== 'paused')) {
           throw notOpen(rotationId, rotation?.state);
         }
         const { pacing } = rotation;
