@@ -9,7 +9,7 @@ export interface Ask {
 }
 
 process.on('message', ({ database, rootKey, id }: Ask) => {
-  void run(database, rootKey, id);
+  run(database, rootKey, id).catch(() => process.exit(1));
 });
 
 async function run(database: string, rootKey: string, id: string): Promise<void> {

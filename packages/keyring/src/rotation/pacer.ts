@@ -220,9 +220,10 @@ export class Pacer {
     this.#spend(rows);
     const start = now();
     const over = new AbortController();
+    const working = work();
     const probing = this.#probeBeside(start, over.signal);
     try {
-      return await work();
+      return await working;
     } finally {
       const ms = now() - start;
       this.#lastMs = ms;

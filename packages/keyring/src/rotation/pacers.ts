@@ -7,7 +7,7 @@ import { pause } from './wait.ts';
 /** A pacer in use; `release` it once. */
 export interface HeldPacer {
   readonly pacer: Pacer;
-  release(): void;
+  release: () => void;
 }
 
 /** The pacers of this process: one a rotation for as long as anybody here works on it, however many units that is. */
