@@ -1,4 +1,4 @@
-import type { Keyring, Rotation } from '@meshhook/keyring';
+import type { Executor, Keyring, Rotation } from '@meshhook/keyring';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { startInstallation, type Installation } from './support/installation.ts';
 import { interceptDatabase } from './support/intercept.ts';
@@ -74,16 +74,24 @@ test('a polite rotation past its beginning reads beside its batches, and takes t
   await expectEverySecretFresh(installation, keyring, [project]);
 });
 
-test('a cap that another process lifts no longer holds: a rotation for which minutes were left ends', async () => {
-  const rotator = await worker(async () => undefined);
-  const { id } = await rotator.rotations.request({ projects: [project.id], maxRate: 1 });
-  const running = rotator.rotations.run(id);
-  await until(async () => (await rotationOf(id)).rows.moved > 0);
-  expect((await rotationOf(id)).rows.moved).toBeLessThan(SECRETS / 2);
-  await keyring.rotations.setPace(id, { pace: 'full', maxRate: null });
-  expect(await running).toMatchObject({ state: 'completed', pace: 'full', maxRate: undefined });
-  await expectEverySecretFresh(installation, keyring, [project]);
-});
+test.each(['driver', 'unit of another process'])(
+  'a cap that is lifted from elsewhere no longer holds a %s',
+  async (who) => {
+    const rotator = await worker(async () => undefined);
+    const { id } = await rotator.rotations.request({ projects: [project.id], maxRate: 1 });
+    const executor: Executor = {
+      atOnce: 1,
+      execute: async (unit, signal) => rotator.rotations.work(unit, { signal }),
+    };
+    const running =
+      who === 'driver' ? rotator.rotations.run(id) : (await installation.open()).rotations.run(id, { executor });
+    await until(async () => (await rotationOf(id)).rows.moved > 0);
+    expect((await rotationOf(id)).rows.moved).toBeLessThan(SECRETS / 2);
+    await keyring.rotations.setPace(id, { pace: 'full', maxRate: null });
+    expect(await running).toMatchObject({ state: 'completed', pace: 'full', maxRate: undefined });
+    await expectEverySecretFresh(installation, keyring, [project]);
+  },
+);
 
 test('a cap that another process sets holds the rows that are left, and a pause ends the rest at once', async () => {
   let moves = 0;
