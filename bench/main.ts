@@ -9,11 +9,13 @@ import { parseArgs } from 'node:util';
 import { startBench, type Measure } from './support.ts';
 import { renderTable } from './table.ts';
 import { getMeasures } from './get.ts';
+import { readMeasures } from './reads.ts';
 import { sweepMeasures } from './sweep.ts';
 
 const suites: Readonly<Record<string, (bench: Awaited<ReturnType<typeof startBench>>) => Promise<Measure[]>>> = {
   sweep: sweepMeasures,
   get: getMeasures,
+  reads: readMeasures,
 };
 
 const { values } = parseArgs({

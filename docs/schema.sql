@@ -412,7 +412,11 @@ create table keyring.rotations (
   finished_at timestamp with time zone,
   runner text,
   runner_until timestamp with time zone,
+  pace text not null default 'polite'::text,
+  max_rate integer,
   constraint rotations_direction_check CHECK ((direction = ANY (ARRAY['forward'::text, 'back'::text]))),
+  constraint rotations_max_rate_check CHECK (((max_rate >= 1) AND (max_rate <= 1000000))),
+  constraint rotations_pace_check CHECK ((pace = ANY (ARRAY['polite'::text, 'full'::text]))),
   constraint rotations_pkey PRIMARY KEY (id),
   constraint rotations_reason_check CHECK ((length(reason) <= 1000)),
   constraint rotations_requested_by_check CHECK (((length(requested_by) >= 1) AND (length(requested_by) <= 200))),
@@ -426,6 +430,7 @@ alter table keyring.rotations force row level security;
 CREATE INDEX rotations_by_time ON keyring.rotations USING btree (requested_at DESC, id DESC);
 CREATE INDEX rotations_open ON keyring.rotations USING btree (requested_at) WHERE (state = ANY (ARRAY['requested'::text, 'running'::text, 'paused'::text, 'blocked'::text, 'rolling_back'::text]));
 create policy keyring_roles on keyring.rotations for all to keyring_owner, keyring_service using (true) with check (true);
+comment on column keyring.rotations.max_rate is 'Rows a second, for each process that works on it';
 grant insert, select, update on table keyring.rotations to keyring_service;
 
 create table keyring.signing_keys (
@@ -1318,7 +1323,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261123001400' $function$;
+AS $function$ select '20261124000200' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

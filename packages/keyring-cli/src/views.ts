@@ -42,6 +42,7 @@ export function rotationView(terminal: Terminal, rotation: RotationDetail): stri
     ['finished', instant(rotation.finishedAt)],
     ['took', duration(rotation.durationMs)],
     ['runner', rotation.runner ?? '-'],
+    ['pace', paceLine(rotation)],
     ['projects', `${count(projects.total)}: ${states.map(([state, n]) => `${count(n)} ${state}`).join(', ')}`],
     ['rows', rowsLine(rows)],
   ];
@@ -53,6 +54,11 @@ export function rotationView(terminal: Terminal, rotation: RotationDetail): stri
   ];
   if (rotation.quarantine.length > 0) sections.push(quarantineTable(terminal, rotation.quarantine));
   return sections.join('\n\n');
+}
+
+export function paceLine({ pace, maxRate }: Rotation): string {
+  const cap = maxRate === undefined ? '' : `, at most ${plural(maxRate, 'row')} a second a process`;
+  return `${pace === 'full' ? 'full speed' : 'polite'}${cap}`;
 }
 
 function rowsLine({ total, moved, verified, quarantined }: Rotation['rows']): string {

@@ -16,6 +16,8 @@ function rotation(moved: number, projects: Rotation['projects'], state: Rotation
     finishedAt: undefined,
     durationMs: 0,
     runner: undefined,
+    pace: 'polite',
+    maxRate: undefined,
     projects,
     rows: { total: 10_000, moved, verified: 0, quarantined: 0 },
   };

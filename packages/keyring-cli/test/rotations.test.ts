@@ -95,6 +95,11 @@ describe('a rotation that is interrupted', () => {
     const rotation = start(['rotate', '--project', 'acme']);
     await rotation.says('sweeping');
     const { openRotations } = await json(['status']);
+    expect((await run(['rotations', 'pace', firstOf(openRotations).id])).code).toBe(2);
+    const pace = (...how: string[]) => json(['rotations', 'pace', firstOf(openRotations).id, ...how]);
+    expect((await pace('--max-rate', '100')).rotation).toMatchObject({ pace: 'polite', maxRate: 100 });
+    expect((await pace('--full-speed')).rotation).toMatchObject({ pace: 'full', maxRate: 100 });
+    expect((await pace('--no-max-rate')).rotation).toMatchObject({ pace: 'full', maxRate: null });
     await json(['rotations', 'pause', firstOf(openRotations).id]);
     const { code, stderr } = await rotation.outcome;
     await holder.end();

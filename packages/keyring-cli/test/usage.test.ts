@@ -57,7 +57,7 @@ const names = leaves.map(({ name }) => name);
 
 test('every command that a user was promised is there', () => {
   const promised = `project create, project list, secrets set, secrets get, secrets list, secrets rm, secrets adopt, status, keys list,
-    keys destroy, rotate, rotations, rotations pause, rotations resume, rotations rollback, audit, doctor, inspect, migrate,
+    keys destroy, rotate, rotations, rotations pause, rotations pace, rotations resume, rotations rollback, audit, doctor, inspect, migrate,
     root-key create, root-key status`;
   expect(names).toEqual(expect.arrayContaining(promised.split(/,\s+/)));
 });
@@ -108,6 +108,8 @@ describe('usage that cannot be', () => {
     ['a value as an argument', ['secrets', 'set', 'A', 'sk_live_1', '--project', 'acme'], 'too many arguments'],
     ['both --all and --project', ['rotate', '--all', '--project', 'acme'], 'cannot be used with option'],
     ['both --resume and --all', ['rotate', '--resume', '--all'], 'cannot be used with option'],
+    ['two paces', ['rotations', 'pace', 'x', '--polite', '--full-speed'], 'cannot be used with option'],
+    ['no rate', ['rotate', '--all', '--max-rate', '0'], 'a whole number from 1 to 1000000'],
     ['no reason', ['keys', 'destroy', 'x'], "required option '--reason <text>' not specified"],
     ['no limit', ['audit', '--limit', '0'], 'a whole number from 1 to 1000'],
     ['half a limit', ['rotations', '--limit', '1.5'], 'a whole number from 1 to 500'],

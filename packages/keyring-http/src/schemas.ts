@@ -13,6 +13,22 @@ const count = z.int().nonnegative();
 const printable = (text: string): boolean => text.isWellFormed() && !/\p{Cc}/u.test(text.replaceAll(/[\n\t]/g, ''));
 const noControls = { error: 'has control characters in it' };
 
+const maxRate = z
+  .int()
+  .min(1)
+  .max(1_000_000)
+  .openapi({ description: 'Rows a second at most, for each process that works on the rotation.' });
+
+export const paceRequest = z
+  .strictObject({
+    fullSpeed: z.boolean().optional(),
+    maxRate: maxRate.nullable().optional().openapi({ description: 'Null lifts it.' }),
+  })
+  .refine((body) => body.fullSpeed !== undefined || body.maxRate !== undefined, {
+    error: 'give fullSpeed, maxRate, or both',
+  })
+  .openapi('PaceRequest');
+
 export const rotateRequest = z
   .strictObject({
     projects: z
@@ -23,6 +39,8 @@ export const rotateRequest = z
       .openapi({ description: 'Ids or names of projects.' }),
     all: z.literal(true).optional().openapi({ description: 'Every project that has a key.' }),
     reason: z.string().max(1000).refine(printable, noControls).optional(),
+    fullSpeed: z.boolean().optional().openapi({ description: 'Without it the rotation is polite.' }),
+    maxRate: maxRate.optional(),
   })
   .refine((body) => (body.projects === undefined) !== (body.all === undefined), {
     error: 'give either projects or all',
@@ -80,6 +98,8 @@ const rotationShape = {
   finishedAt: time.nullable(),
   durationMs: z.number().nonnegative().nullable(),
   runner: z.string().nullable().openapi({ description: 'The process that drives it now.' }),
+  pace: z.enum(['polite', 'full']),
+  maxRate: z.int().positive().nullable(),
   projects: z.object({ total: count }).catchall(count).openapi({ description: 'Projects, in all and by state.' }),
   rows: z.object({ total: count, moved: count, verified: count, quarantined: count }),
 };

@@ -23,6 +23,8 @@ export function wireRotation(rotation: Rotation): z.infer<typeof schemas.rotatio
     finishedAt: timeOrNull(rotation.finishedAt),
     durationMs: rotation.durationMs ?? null,
     runner: rotation.runner ?? null,
+    pace: rotation.pace,
+    maxRate: rotation.maxRate ?? null,
     projects: { ...rotation.projects },
     rows: {
       total: rotation.rows.total,

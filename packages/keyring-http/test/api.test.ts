@@ -23,6 +23,7 @@ describe('who may', () => {
     ['GET', '/api/rotations', 'read'],
     ['GET', `/api/rotations/${nowhere}`, 'read'],
     ['POST', rotatePath, 'rotate'],
+    ['POST', `/api/rotations/${nowhere}/pace`, 'rotate'],
   ];
 
   it.each(routes)('%s %s wants a token, a known one, with the scope %s', async (method, address, scope) => {
@@ -121,6 +122,23 @@ describe('rotate', () => {
     expect(followed.json.durationMs).toBeGreaterThan(0);
     expect(followed.json.projectDetails[0]?.finishedAt).toMatch(rfc3339);
     expect((await api.keyring.secrets.get(projectId, 'STRIPE_KEY'))?.value).toBe('sk_live_never_shown');
+  });
+
+  it('its pace is asked for with it, and changed while it is open', async () => {
+    const asked = await api.send('POST', rotatePath, { projects: [projectId], fullSpeed: true, maxRate: 50 });
+    expect(asked).toMatchObject({ status: 202, json: { pace: 'full', maxRate: 50 } });
+    const { id } = asked.json as { id: string };
+    const pace = `/api/rotations/${id}/pace`;
+    const changed = await api.send('POST', pace, { fullSpeed: false, maxRate: null });
+    expect(changed).toMatchObject({ status: 200, json: { id, pace: 'polite', maxRate: null } });
+    for (const body of [{}, { maxRate: 0 }, { pace: 'full' }]) {
+      expect(await api.send('POST', pace, body)).toMatchObject({ status: 400, json: { code: 'invalid_argument' } });
+    }
+    const nobodys = await api.send('POST', `/api/rotations/${nowhere}/pace`, { maxRate: 1 });
+    expect(nobodys).toMatchObject({ status: 404, json: { code: 'unknown_rotation' } });
+    await api.keyring.rotations.run(id);
+    const late = await api.send('POST', pace, { fullSpeed: true });
+    expect(late).toMatchObject({ status: 409, json: { code: 'rotation_not_open' } });
   });
 
   it('all means every project that has a key', async () => {

@@ -192,6 +192,21 @@ export interface Compromise {
 export type RotationState =
   'requested' | 'running' | 'paused' | 'blocked' | 'rolling_back' | 'completed' | 'rolled_back' | 'canceled' | 'failed';
 
+/**
+ * `polite`: batches take turns with pauses, and back off when they, or ordinary reads, get slower. The first thousand rows pass
+ * at once. `full`: as fast as it goes. An emergency is always `full`.
+ */
+export type RotationPace = 'polite' | 'full';
+
+export interface PaceChange {
+  readonly pace?: RotationPace;
+  /**
+   * Rows a second at most, 1 to 1,000,000, for each process that works on the rotation; sweeping and reading back are each
+   * held to it. `null` lifts it.
+   */
+  readonly maxRate?: number | null;
+}
+
 export type RotationProjectState =
   | 'requested'
   | 'staged'
@@ -218,6 +233,8 @@ export interface Rotation {
   readonly durationMs: number | undefined;
   /** A live process that drives it now, if any. */
   readonly runner: string | undefined;
+  readonly pace: RotationPace;
+  readonly maxRate: number | undefined;
   readonly projects: { readonly total: number } & Readonly<Partial<Record<RotationProjectState, number>>>;
   readonly rows: {
     readonly total: number;
@@ -274,6 +291,10 @@ export interface RotationRequest {
   readonly projects: readonly string[] | 'all' | ProjectMatch;
   readonly reason?: string;
   readonly trigger?: 'manual' | 'api' | 'usage';
+  /** Default `polite`. */
+  readonly pace?: RotationPace;
+  /** As `PaceChange` has it. Default: none. */
+  readonly maxRate?: number;
 }
 
 /**
@@ -356,6 +377,12 @@ export interface Rotations {
    * @throws KeyringError `rotation_not_open` when nothing is left to turn back.
    */
   rollback(rotationId: string): Promise<Rotation>;
+  /**
+   * Changes how fast it goes, also while it runs: whoever works on it notices within half a second.
+   * @throws KeyringError `unknown_rotation`, `rotation_not_open` when it has ended, `illegal_state` for an emergency,
+   *   `invalid_argument`.
+   */
+  setPace(rotationId: string, change: PaceChange): Promise<Rotation>;
   get(rotationId: string): Promise<RotationDetail | undefined>;
   /**
    * Marks a version compromised and, in the same transaction, makes a new one primary: writes never stop, and none is

@@ -11,6 +11,7 @@ import { openSigner, type Signer } from './keyring/signing-keys.ts';
 import { openWrappingKeys } from './keyring/wrapping-keys.ts';
 import { projects } from './projects/projects.ts';
 import { openRootKey } from './providers/registry.ts';
+import { Pacers } from './rotation/pacers.ts';
 import { rotations } from './rotation/rotations.ts';
 import { adoptSecrets } from './secrets/adopt.ts';
 import { secrets } from './secrets/secrets.ts';
@@ -51,8 +52,9 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
         adopt: (adopt = {}) => adoptSecrets(database, dataKeys, audit, adopt),
       },
       keys: keyVersions,
-      rotations: rotations({ ...resolved, database, dataKeys, audit, runner, signer: openSignerOnce }, (id) =>
-        keyVersions.get(id),
+      rotations: rotations(
+        { ...resolved, database, dataKeys, audit, runner, signer: openSignerOnce, pacers: new Pacers(database) },
+        (id) => keyVersions.get(id),
       ),
       audit,
       doctor: ({ onProgress } = {}) => examine(database, dataKeys, { ...resolved, onProgress }),

@@ -1,6 +1,6 @@
 import type { Keyring, Rotation, RotationDetail, RotationPreview, RotationRequest } from '@meshhook/keyring';
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import { leaf } from '../command.ts';
+import { leaf, wholeNumber } from '../command.ts';
 import { detail, drive, requireEnd } from '../drive.ts';
 import { Unhealthy } from '../exit-codes.ts';
 import { withKeyring, type App } from '../session.ts';
@@ -15,9 +15,14 @@ interface Options {
   readonly reason?: string;
   readonly dryRun?: boolean;
   readonly wait: boolean;
+  readonly fullSpeed?: boolean;
+  readonly maxRate?: number;
   /** True without an id: all that are open. */
   readonly resume?: string | true;
 }
+
+/** Rows a second, as the library takes them. */
+export const MOST_RATE = 1_000_000;
 
 export function registerRotate(program: Command, app: App): void {
   const rotate = leaf(program, 'rotate', 'moves every secret of projects to a new key version, and proves it', [
@@ -27,6 +32,7 @@ export function registerRotate(program: Command, app: App): void {
     'mh-keys rotate --due                # what its policy wants rotated, by age or by use',
     'mh-keys rotate --older-than 60d',
     'mh-keys rotate --all --dry-run      # opens every row that would move, and changes nothing',
+    'mh-keys rotate --all --full-speed   # without politeness: nobody is using the service now',
     'mh-keys rotate --resume             # goes on with whatever is waiting, paused or blocked',
   ]);
   rotate
@@ -39,11 +45,13 @@ export function registerRotate(program: Command, app: App): void {
         .conflicts(['project', 'all', 'due']),
     )
     .option('--reason <text>', 'why, for the audit log')
+    .option('--full-speed', 'as fast as it goes; without it, ordinary reads and writes go first')
+    .option('--max-rate <n>', 'rows a second at most, for each process that works on it', wholeNumber(1, MOST_RATE))
     .option('--dry-run', 'only try to open every row that would move')
     .option('--no-wait', 'ask for it and leave; a running server, or --resume, does it')
     .addOption(
       new Option('--resume [rotation]', 'go on with one rotation, or with all that are open').conflicts([
-        ...['project', 'all', 'due', 'olderThan', 'reason', 'dryRun'],
+        ...['project', 'all', 'due', 'olderThan', 'reason', 'dryRun', 'fullSpeed', 'maxRate'],
       ]),
     )
     .action(async (options: Options) => {
@@ -66,8 +74,13 @@ export function registerRotate(program: Command, app: App): void {
 }
 
 async function ask(keyring: Keyring, options: Options): Promise<RotationRequest> {
-  const { reason } = options;
-  return { projects: await scope(keyring, options), ...(reason === undefined ? {} : { reason }) };
+  const { reason, fullSpeed, maxRate } = options;
+  return {
+    projects: await scope(keyring, options),
+    ...(reason === undefined ? {} : { reason }),
+    ...(fullSpeed === true ? { pace: 'full' } : {}),
+    ...(maxRate === undefined ? {} : { maxRate }),
+  };
 }
 
 async function scope(keyring: Keyring, { project, due, olderThan }: Options): Promise<RotationRequest['projects']> {

@@ -1,10 +1,10 @@
-import type { Receipt } from '@meshhook/keyring';
-import type { Command } from 'commander';
+import type { PaceChange, Receipt } from '@meshhook/keyring';
+import { Option, type Command } from 'commander';
 import { asLeaf, leaf, wholeNumber } from '../command.ts';
 import { detail, drive, requireEnd } from '../drive.ts';
 import { withKeyring, type App } from '../session.ts';
-import { rotationSummary, rotationTable, rotationView } from '../views.ts';
-import { requireResumedEnd, resumeOne } from './rotate.ts';
+import { rotationSummary, rotationTable, rotationView, paceLine } from '../views.ts';
+import { MOST_RATE, requireResumedEnd, resumeOne } from './rotate.ts';
 
 const ID = '6f1c2f0e-0b0a-4d43-9a53-0c6a2b5b8f11';
 
@@ -41,6 +41,26 @@ export function registerRotations(program: Command, app: App): void {
     requireResumedEnd(rotation);
   });
 
+  const pace = leaf(rotations, 'pace <id>', 'changes how fast a rotation goes, also while it runs, whoever drives it', [
+    `mh-keys rotations pace ${ID} --full-speed`,
+    `mh-keys rotations pace ${ID} --polite --max-rate 500`,
+    `mh-keys rotations pace ${ID} --no-max-rate`,
+  ]);
+  pace
+    .option('--polite', 'ordinary reads and writes go first')
+    .addOption(new Option('--full-speed', 'as fast as it goes').conflicts('polite'))
+    .option('--max-rate <n>', 'rows a second at most, for each process that works on it', wholeNumber(1, MOST_RATE))
+    .option('--no-max-rate', 'without such a limit')
+    .action(async (id: string, options: PaceOptions) => {
+      const change = paceChange(options);
+      if (change === undefined) {
+        pace.error('error: say how: --polite, --full-speed, --max-rate <n>, or --no-max-rate');
+        return;
+      }
+      const rotation = await withKeyring(app, (keyring) => keyring.rotations.setPace(id, change));
+      terminal.result({ rotation }, () => `From now on: ${paceLine(rotation)}.`);
+    });
+
   leaf(rotations, 'rollback <id>', 'turns every project that is not finalized back to the version it came from', [
     `mh-keys rotations rollback ${ID}`,
   ]).action(async (id: string) => {
@@ -62,6 +82,22 @@ export function registerRotations(program: Command, app: App): void {
     );
     terminal.result({ receipts }, () => receiptLines(receipts));
   });
+}
+
+interface PaceOptions {
+  readonly polite?: boolean;
+  readonly fullSpeed?: boolean;
+  /** False: without. */
+  readonly maxRate?: number | false;
+}
+
+function paceChange({ polite, fullSpeed, maxRate }: PaceOptions): PaceChange | undefined {
+  const rate = typeof maxRate === 'number' ? maxRate : maxRate === false ? null : undefined;
+  if (polite !== true && fullSpeed !== true && rate === undefined) return undefined;
+  return {
+    ...(polite === true ? { pace: 'polite' } : fullSpeed === true ? { pace: 'full' } : {}),
+    ...(rate === undefined ? {} : { maxRate: rate }),
+  };
 }
 
 async function list(app: App, { limit, before }: Options): Promise<void> {

@@ -2,7 +2,7 @@ import { createRoute, z } from '@hono/zod-openapi';
 import { KeyringError, type Keyring } from '@meshhook/keyring';
 import { bearer, limitBody, problems, requireScope, routes } from '../api.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
-import { rotateRequest, rotation, rotationDetail, rotationList, rotationsQuery } from '../schemas.ts';
+import { paceRequest, rotateRequest, rotation, rotationDetail, rotationList, rotationsQuery } from '../schemas.ts';
 import { wireRotation, wireRotationDetail } from '../wire.ts';
 
 export function rotationRoutes(options: ResolvedHandlerOptions) {
@@ -53,14 +53,33 @@ export function rotationRoutes(options: ResolvedHandlerOptions) {
     },
   });
 
+  const pace = createRoute({
+    method: 'post',
+    path: '/api/rotations/{id}/pace',
+    summary: 'Change how fast a rotation goes, also while it runs.',
+    security: bearer,
+    middleware: [requireScope(options, 'rotate'), limitBody] as const,
+    request: {
+      params: z.object({ id: z.string() }),
+      body: { required: true, content: { 'application/json': { schema: paceRequest } } },
+    },
+    responses: {
+      200: { description: 'changed', content: { 'application/json': { schema: rotation } } },
+      ...problems('invalid_argument', 'malformed_json', 'unauthenticated', 'forbidden', 'unknown_rotation'),
+      ...problems('rotation_not_open', 'illegal_state', 'body_too_large', 'unsupported_media_type'),
+    },
+  });
+
   return routes()
     .openapi(rotate, async (c) => {
-      const { projects, reason } = c.req.valid('json');
+      const { projects, reason, fullSpeed, maxRate } = c.req.valid('json');
       const chosen = projects === undefined ? 'all' : await resolveAll(keyring, projects);
       const made = await keyring.rotations.request({
         projects: chosen,
         trigger: 'api',
         ...(reason === undefined ? {} : { reason }),
+        ...(fullSpeed === true ? { pace: 'full' } : {}),
+        ...(maxRate === undefined ? {} : { maxRate }),
       });
       try {
         onRotationRequested(made.id);
@@ -69,6 +88,14 @@ export function rotationRoutes(options: ResolvedHandlerOptions) {
         onError(error, made.id);
       }
       return c.json(wireRotation(made), 202, { location: `/api/rotations/${made.id}` });
+    })
+    .openapi(pace, async (c) => {
+      const { fullSpeed, maxRate } = c.req.valid('json');
+      const changed = await keyring.rotations.setPace(c.req.valid('param').id, {
+        ...(fullSpeed === undefined ? {} : { pace: fullSpeed ? 'full' : 'polite' }),
+        ...(maxRate === undefined ? {} : { maxRate }),
+      });
+      return c.json(wireRotation(changed), 200);
     })
     .openapi(list, async (c) => {
       const { limit, before } = c.req.valid('query');

@@ -116,6 +116,7 @@ async function exchange(
     trigger: 'compromise',
     requestedBy: audit.actor,
     reason,
+    pacing: { pace: 'full', maxRate: undefined },
   });
   await insertPromotedProject(tx, { rotationId, projectId, sourceKeyId: source, targetKeyId: nextId });
   const about = { projectId, subject: `key:${nextId}`, reason, details: { rotation: rotationId, from: source } };

@@ -2,6 +2,8 @@ import type { AuditTrail } from '../audit/audit.ts';
 import type { Database } from '../db/port.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
 import type { Signer } from '../keyring/signing-keys.ts';
+import type { Pacer } from './pacer.ts';
+import type { Pacers } from './pacers.ts';
 
 /** What every part of the rotation engine works with. */
 export interface RotationContext {
@@ -15,4 +17,7 @@ export interface RotationContext {
   readonly lockPatienceMs: number;
   /** Names this process in the rotations it drives. */
   readonly runner: string;
+  readonly pacers: Pacers;
+  /** Every batch of rows of the rotation at work goes through it. None: nobody's rotation, as in a dry run. */
+  readonly pacer?: Pacer;
 }

@@ -12,6 +12,7 @@ import {
   selectMatchingProjects,
   selectOpenElsewhere,
 } from './project-store.ts';
+import { pacingDetails, requirePacing } from './pacing.ts';
 import { insertRotation } from './rotation-store.ts';
 import { verifyProject } from './verify.ts';
 
@@ -32,6 +33,7 @@ export function requireReason(reason: string | undefined): void {
 
 /** Records a rotation of the chosen projects and gives its id. Nothing moves until somebody runs it. */
 export async function requestRotation(context: RotationContext, request: RotationRequest): Promise<string> {
+  const pacing = requirePacing(request, { pace: 'polite', maxRate: undefined });
   const choice = await choose(context, request);
   await requireSoundCatalog(context.database);
   const { audit } = context;
@@ -40,7 +42,7 @@ export async function requestRotation(context: RotationContext, request: Rotatio
   try {
     await transaction(context.database, async (tx) => {
       const scope = choice.ids === 'all' ? 'all' : 'projects';
-      await insertRotation(tx, { id, scope, trigger, requestedBy: audit.actor, reason });
+      await insertRotation(tx, { id, scope, trigger, requestedBy: audit.actor, reason, pacing });
       const added = await insertRotationProjects(tx, id, choice.ids, choice.named);
       if (added === 0) throw await nothingAdded(context, choice);
       await audit.record(tx, {
@@ -48,7 +50,7 @@ export async function requestRotation(context: RotationContext, request: Rotatio
         projectId: choice.ids !== 'all' && choice.ids.length === 1 ? choice.ids[0] : undefined,
         subject: `rotation:${id}`,
         reason,
-        details: { scope, projects: added, trigger },
+        details: { scope, projects: added, trigger, ...pacingDetails(pacing) },
       });
     });
   } catch (error) {

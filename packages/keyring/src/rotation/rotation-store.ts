@@ -1,5 +1,6 @@
-import type { Rotation, RotationProjectState, RotationState } from '../api.ts';
+import type { Rotation, RotationPace, RotationProjectState, RotationState } from '../api.ts';
 import type { Queryable } from '../db/port.ts';
+import type { Pacing } from './pacer.ts';
 
 export type Direction = 'forward' | 'back';
 
@@ -15,6 +16,8 @@ interface RotationRow {
   readonly finished_at: Date | null;
   readonly duration_ms: string | null;
   readonly runner: string | null;
+  readonly pace: RotationPace;
+  readonly max_rate: number | null;
   readonly projects: Partial<Record<RotationProjectState, number>>;
   readonly rows_total: string;
   readonly rows_moved: string;
@@ -22,10 +25,15 @@ interface RotationRow {
   readonly rows_quarantined: string;
 }
 
+// An emergency is never polite, whatever its row says: a program from before the columns may have written it.
+const pacing = `
+  case when trigger = 'compromise' then 'full' else pace end as pace,
+  case when trigger <> 'compromise' then max_rate end as max_rate`;
+
 const selectRotation = `
   select r.id, r.scope, r.trigger, r.state, r.requested_by, r.reason, r.requested_at, r.started_at, r.finished_at,
     (extract(epoch from coalesce(r.finished_at, now()) - r.started_at) * 1000)::bigint as duration_ms,
-    case when r.runner_until > now() then r.runner end as runner,
+    case when r.runner_until > now() then r.runner end as runner, ${pacing},
     coalesce(p.projects, '{}') as projects, coalesce(p.total, 0) as rows_total, coalesce(p.moved, 0) as rows_moved,
     coalesce(p.verified, 0) as rows_verified, coalesce(p.quarantined, 0) as rows_quarantined
   from keyring.rotations r
@@ -47,11 +55,21 @@ export async function insertRotation(
     trigger: Rotation['trigger'];
     requestedBy: string;
     reason: string | undefined;
+    pacing: Pacing;
   },
 ): Promise<void> {
   await tx.query({
-    text: 'insert into keyring.rotations (id, scope, trigger, requested_by, reason) values ($1, $2, $3, $4, $5)',
-    values: [rotation.id, rotation.scope, rotation.trigger, rotation.requestedBy, rotation.reason ?? null],
+    text: `insert into keyring.rotations (id, scope, trigger, requested_by, reason, pace, max_rate)
+           values ($1, $2, $3, $4, $5, $6, $7)`,
+    values: [
+      rotation.id,
+      rotation.scope,
+      rotation.trigger,
+      rotation.requestedBy,
+      rotation.reason ?? null,
+      rotation.pacing.pace,
+      rotation.pacing.maxRate ?? null,
+    ],
   });
 }
 
@@ -74,16 +92,32 @@ export async function selectRotations(
   return rows.map(toRotation);
 }
 
-/** Where a rotation is going now. */
-export async function selectCourse(
-  database: Queryable,
-  id: string,
-): Promise<{ state: RotationState; direction: Direction } | undefined> {
-  const { rows } = await database.query<{ state: RotationState; direction: Direction }>({
-    text: 'select state, direction from keyring.rotations where id = $1',
+/** Where a rotation is going now, and how fast. */
+export interface Course {
+  readonly state: RotationState;
+  readonly direction: Direction;
+  readonly pacing: Pacing;
+}
+
+interface CourseRow {
+  readonly state: RotationState;
+  readonly direction: Direction;
+  readonly pace: RotationPace;
+  readonly max_rate: number | null;
+}
+
+const toCourse = ({ state, direction, pace, max_rate: maxRate }: CourseRow): Course => ({
+  state,
+  direction,
+  pacing: { pace, maxRate: maxRate ?? undefined },
+});
+
+export async function selectCourse(database: Queryable, id: string): Promise<Course | undefined> {
+  const { rows } = await database.query<CourseRow>({
+    text: `select state, direction, ${pacing} from keyring.rotations where id = $1`,
     values: [id],
   });
-  return rows[0];
+  return rows[0] && toCourse(rows[0]);
 }
 
 /** Open, wanting a runner, and without a live one. */
@@ -97,15 +131,19 @@ export async function selectWaiting(database: Queryable): Promise<string[]> {
   return rows.map((row) => row.id);
 }
 
-export async function lockRotation(
-  tx: Queryable,
-  id: string,
-): Promise<{ state: RotationState; direction: Direction } | undefined> {
-  const { rows } = await tx.query<{ state: RotationState; direction: Direction }>({
-    text: 'select state, direction from keyring.rotations where id = $1 for update',
+export async function lockRotation(tx: Queryable, id: string): Promise<Course | undefined> {
+  const { rows } = await tx.query<CourseRow>({
+    text: `select state, direction, ${pacing} from keyring.rotations where id = $1 for update`,
     values: [id],
   });
-  return rows[0];
+  return rows[0] && toCourse(rows[0]);
+}
+
+export async function updatePacing(tx: Queryable, id: string, { pace, maxRate }: Pacing): Promise<void> {
+  await tx.query({
+    text: 'update keyring.rotations set pace = $2, max_rate = $3 where id = $1',
+    values: [id, pace, maxRate ?? null],
+  });
 }
 
 /** Moves a rotation's state, sets the times that go with it, and lets go of the runner when it ends. */
@@ -124,18 +162,18 @@ export async function updateRotationState(
   });
 }
 
-/** Takes or keeps the rotation for `runner`, unless another one is alive. Gives the state, or undefined when not taken. */
+/** Takes or keeps the rotation for `runner`, unless another one is alive. Gives its course, or undefined when not taken. */
 export async function holdRotation(
   database: Queryable,
   { id, runner, forMs }: { id: string; runner: string; forMs: number },
-): Promise<RotationState | undefined> {
-  const { rows } = await database.query<{ state: RotationState }>({
+): Promise<Course | undefined> {
+  const { rows } = await database.query<CourseRow>({
     text: `update keyring.rotations set runner = $2, runner_until = now() + make_interval(secs => $3::double precision / 1000)
            where id = $1 and (runner = $2 or runner_until is null or runner_until < now())
-           returning state`,
+           returning state, direction, ${pacing}`,
     values: [id, runner, forMs],
   });
-  return rows[0]?.state;
+  return rows[0] && toCourse(rows[0]);
 }
 
 export async function releaseRotation(database: Queryable, id: string, runner: string): Promise<void> {
@@ -159,6 +197,8 @@ function toRotation(row: RotationRow): Rotation {
     finishedAt: row.finished_at ?? undefined,
     durationMs: row.duration_ms === null ? undefined : Number(row.duration_ms),
     runner: row.runner ?? undefined,
+    pace: row.pace,
+    maxRate: row.max_rate ?? undefined,
     projects: { ...row.projects, total },
     rows: {
       total: Number(row.rows_total),

@@ -5,6 +5,7 @@ import { isUuid, requireUuid } from '../validate.ts';
 import { compromiseKey } from './compromise.ts';
 import type { RotationContext } from './context.ts';
 import { hasUnfinished, reopenBlocked, selectNoWayBack, selectProjectDetails } from './project-store.ts';
+import { pacingDetails, requirePacing } from './pacing.ts';
 import { selectQuarantine } from './quarantine-store.ts';
 import { selectReceipts } from './receipt-store.ts';
 import { previewRotation, requestRotation, requireReason } from './request.ts';
@@ -13,6 +14,7 @@ import {
   selectRotationById,
   selectRotations,
   selectWaiting,
+  updatePacing,
   updateRotationState,
 } from './rotation-store.ts';
 import { runRotation } from './runner.ts';
@@ -96,6 +98,34 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
         if (rotation.direction === 'back') await reopenBlocked(tx, rotationId);
         await updateRotationState(tx, rotationId, { state: 'rolling_back', direction: 'back' });
         await audit.record(tx, { action: 'rotation.rollback_requested', subject: `rotation:${rotationId}` });
+      });
+      return known(rotationId);
+    },
+
+    async setPace(rotationId, change) {
+      const { trigger } = await known(rotationId);
+      if (change.pace === undefined && change.maxRate === undefined) {
+        throw new KeyringError('invalid_argument', 'Neither a pace nor a rate was given.');
+      }
+      if (trigger === 'compromise') {
+        throw new KeyringError('illegal_state', 'An emergency always runs at full speed.', {
+          remedy: 'Pause it if it has to wait.',
+        });
+      }
+      await retried(database, async (tx) => {
+        const rotation = await lockRotation(tx, rotationId);
+        if (rotation === undefined || (!pausable.has(rotation.state) && rotation.state !== 'paused')) {
+          throw notOpen(rotationId, rotation?.state);
+        }
+        const { pacing } = rotation;
+        const next = requirePacing(change, pacing);
+        if (next.pace === pacing.pace && next.maxRate === pacing.maxRate) return;
+        await updatePacing(tx, rotationId, next);
+        await audit.record(tx, {
+          action: 'rotation.pace_changed',
+          subject: `rotation:${rotationId}`,
+          details: { ...pacingDetails(next), before: pacingDetails(pacing) },
+        });
       });
       return known(rotationId);
     },

@@ -3,6 +3,7 @@ import { isUnreachable } from '../db/failures.ts';
 import { transaction } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import type { RotationContext } from './context.ts';
+import type { Pacer, Pacing } from './pacer.ts';
 import { selectMovable } from './project-store.ts';
 import {
   holdRotation,
@@ -44,7 +45,7 @@ export async function runRotation(context: RotationContext, id: string, options:
       if (signal.aborted) throw interrupted(id);
       const held = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
       if (held === undefined) await pause(BEAT_MS, signal);
-      else if (driven.has(held)) await drive(context, id, signal, options);
+      else if (driven.has(held.state)) await drive(context, id, held.pacing, signal, options);
       failures = 0;
       waitedMs = 0;
     } catch (error) {
@@ -60,16 +61,18 @@ export async function runRotation(context: RotationContext, id: string, options:
 async function drive(
   context: RotationContext,
   id: string,
+  pacing: Pacing,
   signal: AbortSignal,
   { onProgress, executor }: RunOptions,
 ): Promise<void> {
   const halt = new AbortController();
   const stop = AbortSignal.any([signal, halt.signal]);
   const direction = await begin(context, id);
-  const heart = direction === undefined ? undefined : beat(context, id, direction, halt, onProgress);
+  const { pacer, release } = context.pacers.hold(id, pacing);
+  const heart = direction === undefined ? undefined : beat(context, id, direction, pacer, halt, onProgress);
   try {
     if (direction === undefined) return;
-    await advanceAll(context, id, direction, executor ?? here(context, direction), stop);
+    await advanceAll(context, id, direction, executor ?? here({ ...context, pacer }, direction), stop);
     await transaction(context.database, (tx) => settleRotation(context, tx, id, direction));
   } catch (error) {
     // Halted by a pause or a rollback, or asked to stop: no failure. Whoever called looks at the rotation again.
@@ -77,6 +80,7 @@ async function drive(
   } finally {
     halt.abort();
     await heart;
+    release();
     // Where this fails the database is gone, and the lease runs out by itself.
     await releaseRotation(context.database, id, context.runner).catch(() => undefined);
   }
@@ -102,19 +106,21 @@ async function begin(context: RotationContext, id: string): Promise<Direction | 
   });
 }
 
-/** Keeps the lease, tells the progress, and halts the work when the rotation no longer wants it. Never rejects. */
+/** Keeps the lease, tells the progress, minds the pace, and halts the work when the rotation no longer wants it. Never rejects. */
 async function beat(
   context: RotationContext,
   id: string,
   direction: Direction,
+  pacer: Pacer,
   halt: AbortController,
   onProgress: RunOptions['onProgress'],
 ): Promise<void> {
   const wanted: RotationState = direction === 'back' ? 'rolling_back' : 'running';
   while (!halt.signal.aborted) {
     try {
-      const state = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
-      if (state !== wanted) halt.abort();
+      const course = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
+      if (course?.state !== wanted) halt.abort();
+      if (course !== undefined) pacer.change(course.pacing);
       const rotation = onProgress && (await selectRotationById(context.database, id));
       if (rotation !== undefined) onProgress?.(rotation);
     } catch {

@@ -18,7 +18,7 @@ export interface Verification {
  * alone, believing nothing of what the sweep counted.
  */
 export async function verifyProject(
-  context: Pick<RotationContext, 'database' | 'dataKeys' | 'sweepBatchSize'>,
+  context: Pick<RotationContext, 'database' | 'dataKeys' | 'sweepBatchSize' | 'pacer'>,
   projectId: string,
   keyId: string | undefined,
   columns: readonly EncryptedColumn[],

@@ -2,11 +2,12 @@ import type { WorkResult, WorkUnit } from '../api.ts';
 import { KeyringError } from '../errors.ts';
 import { requireUuid } from '../validate.ts';
 import type { RotationContext } from './context.ts';
+import type { Pacer } from './pacer.ts';
 import { advanceProjects } from './projects-unit.ts';
-import { selectCourse, type Direction } from './rotation-store.ts';
+import { selectCourse, type Course, type Direction } from './rotation-store.ts';
 import { pause } from './wait.ts';
 
-// How soon a unit notices that its rotation was paused or turned round.
+// How soon a unit notices that its rotation was paused, turned round or told another pace.
 const WATCH_MS = 400;
 
 /**
@@ -21,15 +22,17 @@ export async function work(context: RotationContext, unit: WorkUnit, signal: Abo
   }
   const direction = courseDirection(course);
   if (direction === undefined) return nothing;
-  const watching = watch(context, unit.rotationId, direction, halt);
+  const { pacer, release } = context.pacers.hold(unit.rotationId, course.pacing);
+  const watching = watch(context, unit.rotationId, direction, pacer, halt);
   try {
-    return await doUnit(context, unit, direction, AbortSignal.any([signal, halt.signal]));
+    return await doUnit({ ...context, pacer }, unit, direction, AbortSignal.any([signal, halt.signal]));
   } catch (error) {
     if (halt.signal.aborted && !signal.aborted) return nothing;
     throw error;
   } finally {
     halt.abort();
     await watching;
+    release();
   }
 }
 
@@ -57,7 +60,7 @@ export async function doUnit(
   }
 }
 
-function courseDirection({ state, direction }: { state: string; direction: Direction }): Direction | undefined {
+function courseDirection({ state, direction }: Course): Direction | undefined {
   if (state === 'running' && direction === 'forward') return 'forward';
   return state === 'rolling_back' ? 'back' : undefined;
 }
@@ -66,6 +69,7 @@ async function watch(
   context: RotationContext,
   rotationId: string,
   direction: Direction,
+  pacer: Pacer,
   halt: AbortController,
 ): Promise<void> {
   for (;;) {
@@ -74,6 +78,7 @@ async function watch(
     try {
       const course = await selectCourse(context.database, rotationId);
       if (course === undefined || courseDirection(course) !== direction) halt.abort();
+      else pacer.change(course.pacing);
     } catch {
       // The work itself fails on the same database and tells it better.
     }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { Queryable } from '../db/port.ts';
 
 /** The registry's label of `public.secrets.value_encrypted`, in the associated data of every secret. */
@@ -33,6 +34,21 @@ export async function selectSecret(
     columns: secretColumns,
   });
   return rows[0];
+}
+
+/** Projects and names of up to `count` secrets picked at random, by random places in the primary key. */
+export async function selectSomeSecretNames(
+  database: Queryable,
+  count: number,
+): Promise<{ projectId: string; name: string }[]> {
+  const { rows } = await database.query<{ project_id: string; key: string }>({
+    text: `select s.project_id, s.key from unnest($1::uuid[]) as at (id)
+           cross join lateral (
+             select n.project_id, n.key from public.secrets n where n.id >= at.id order by n.id limit 1
+           ) s`,
+    values: [Array.from({ length: count }, () => randomUUID())],
+  });
+  return rows.map((row) => ({ projectId: row.project_id, name: row.key }));
 }
 
 /** Which row holds a name, and under which version: what a put has to know. */
