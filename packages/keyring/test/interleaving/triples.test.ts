@@ -1,7 +1,16 @@
 import { describe, expect, test, vi } from 'vitest';
 import { longTest } from '../../../../test/support/long.ts';
 import { isolations } from '../database/support.ts';
-import { creator, destroyer, promoter, rollback, sweeper, writer, type MakeActor } from './support/actors.ts';
+import {
+  creator,
+  destroyer,
+  emergency,
+  promoter,
+  rollback,
+  sweeper,
+  writer,
+  type MakeActor,
+} from './support/actors.ts';
 import { newFindings } from './support/explore.ts';
 import { actorsOf, choices } from './support/groups.ts';
 import { expectSound, lockTheVersionAtTheDoor, summary, useInterleavings } from './support/interleavings.ts';
@@ -32,9 +41,9 @@ const chosen: Record<string, readonly [StartingPoint, ...MakeActor[]]> = {
     creator('c'),
     promoter(1, 2, { step: true }),
   ],
-  'a promote, a rollback and a destroy of the version that both leave or reach': [
+  'an emergency, a rollback and a destroy of the version that the emergency reaches': [
     starts.sweeping,
-    promoter(2, 3),
+    emergency(2, 3),
     rollback(2, 1),
     destroyer(3),
   ],

@@ -1,8 +1,8 @@
 /** The statements that ship, as transactions of actors. The one place here that imports the stores. */
 import { auditTrail } from '../../../src/audit/audit.ts';
 import type { Queryable } from '../../../src/db/port.ts';
-import { eraseKey, markRolledBack, movePrimary, selectPrimary } from '../../../src/keyring/store.ts';
-import { moveProject, type ProjectProgress } from '../../../src/rotation/project-store.ts';
+import { eraseKey, markCompromised, markRolledBack, movePrimary, selectPrimary } from '../../../src/keyring/store.ts';
+import { moveProject, overtakeProject, type ProjectProgress } from '../../../src/rotation/project-store.ts';
 import { replaceCiphertexts, selectRows } from '../../../src/rotation/rows-store.ts';
 import { insertSecret, selectSecretRow, updateSecret } from '../../../src/secrets/store.ts';
 import type { Isolation } from '../../database/support.ts';
@@ -155,6 +155,19 @@ export function rollback(from: number, to: number): MakeActor {
       await markRolledBack(tx, move.from);
       if (!(await moveProject(tx, progressOf(project), { to: 'rolling_back', direction: 'back' }))) return undefined;
       await audit.record(tx, { action: 'key.rolled_back', projectId: project.projectId, subject: `key:${move.from}` });
+      return { kind: 'moved', from: move.from, to: move.to };
+    });
+}
+
+/** A compromise: the pointer to a version made for it, the leaked one marked, what was open of a rotation overtaken. */
+export function emergency(from: number, to: number): MakeActor {
+  return (project) =>
+    actor('promoter', 'emergency', async (tx) => {
+      const move = { projectId: project.projectId, from: project.key(from), to: project.key(to) };
+      if (!(await movePrimary(tx, { ...move, waitMs }))) return undefined;
+      if (!(await markCompromised(tx, move.from))) return undefined;
+      await overtakeProject(tx, project.projectId);
+      await audit.record(tx, { action: 'key.compromised', projectId: project.projectId, subject: `key:${move.from}` });
       return { kind: 'moved', from: move.from, to: move.to };
     });
 }

@@ -1,5 +1,15 @@
 import type { Isolation } from '../../database/support.ts';
-import { creator, destroyer, promoter, restorer, rollback, sweeper, writer, type MakeActor } from './actors.ts';
+import {
+  creator,
+  destroyer,
+  emergency,
+  promoter,
+  restorer,
+  rollback,
+  sweeper,
+  writer,
+  type MakeActor,
+} from './actors.ts';
 import type { starts } from './starts.ts';
 
 type Start = keyof typeof starts;
@@ -30,7 +40,7 @@ export function actorsOf(start: Start, isolation: Isolation): { writers: MakeAct
       sweeper(2, ['a', 'b']),
       sweeper(2, ['b', 'a'], { name: 'second sweeper' }),
       sweeper(1, ['a', 'b'], { name: 'sweeper back' }),
-      promoter(2, 3),
+      emergency(2, 3),
       rollback(2, 1),
       destroyer(3),
     ],

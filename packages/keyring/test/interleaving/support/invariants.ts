@@ -65,6 +65,8 @@ export class InvariantChecker implements Checker<Effect> {
   readonly #values: Map<string, string>;
   /** Who has written in its transaction, and so is in nobody's way in the queue any more. */
   readonly #wrote = new Set<string>();
+  /** Whom a writer's first write went by, while they waited. */
+  readonly #passed = new Map<string, readonly string[]>();
   #state: State;
 
   constructor(project: ScheduledProject, observer: Session, actors: readonly KeyringActor[], state: State) {
@@ -76,8 +78,9 @@ export class InvariantChecker implements Checker<Effect> {
   }
 
   async check(moment: Moment<Effect>): Promise<Violation[]> {
-    const found = this.#queue(moment);
-    if (moment.ended.size === 0) return found;
+    this.#noteQueue(moment);
+    if (moment.ended.size === 0) return [];
+    const found: Violation[] = [];
     const before = this.#state;
     const after = (this.#state = await stateOf(this.#project, this.#observer));
     const say = (invariant: Invariant, detail: string): void => void found.push({ invariant, detail });
@@ -86,9 +89,14 @@ export class InvariantChecker implements Checker<Effect> {
     for (const [name, ending] of moment.ended) {
       const role = this.#actors.get(name)!.role;
       if ('refused' in ending) {
-        if (!foreseen[role].includes(ending.refused))
+        if (!foreseen[role].includes(ending.refused)) {
           say('all or nothing', `${name} was refused with ${ending.refused}`);
-      } else if (ending.effect !== undefined) effects.set(name, ending.effect);
+        }
+      } else if (ending.effect !== undefined) {
+        effects.set(name, ending.effect);
+        const passed = this.#passed.get(name);
+        if (passed !== undefined) say('a fair queue', `${name} went by ${passed.join(', ')}`);
+      }
     }
     if (effects.size > 1) throw new Error('two transactions committed in one step');
     const [effect] = effects.values();
@@ -129,14 +137,12 @@ export class InvariantChecker implements Checker<Effect> {
     return [`primary ${this.#version(this.#state.primaries?.[0] ?? '')}`, ...rows.sort(), ...keys.sort()].join(', ');
   }
 
-  #queue({ actor, kind, waits, stillWaiting }: Moment<Effect>): Violation[] {
-    const { role } = this.#actors.get(actor)!;
-    if (role !== 'writer' || kind !== 'write') return [];
-    const first = !this.#wrote.has(actor);
+  /** A first write takes a place in the queue, if it is let in at all: what counts is one that goes on to commit. */
+  #noteQueue({ actor, kind, waits, stillWaiting }: Moment<Effect>): void {
+    if (this.#actors.get(actor)!.role !== 'writer' || kind !== 'write' || this.#wrote.has(actor)) return;
     this.#wrote.add(actor);
     const passed = stillWaiting.filter((name) => this.#actors.get(name)!.role === 'promoter');
-    if (!first || waits || passed.length === 0) return [];
-    return [{ invariant: 'a fair queue' satisfies Invariant, detail: `${actor} went by ${passed.join(', ')}` }];
+    if (!waits && passed.length > 0) this.#passed.set(actor, passed);
   }
 
   #checkPointer(
@@ -150,8 +156,9 @@ export class InvariantChecker implements Checker<Effect> {
       say('one primary', `the primaries are ${JSON.stringify(after.primaries)}`);
     }
     const expected = effect?.kind === 'moved' ? effect : { from, to: from };
-    if (from !== expected.from || to !== expected.to)
+    if (from !== expected.from || to !== expected.to) {
       say('one primary', 'the pointer moved otherwise than acknowledged');
+    }
   }
 
   #checkValues({ secrets }: State, say: (invariant: Invariant, detail: string) => void): void {

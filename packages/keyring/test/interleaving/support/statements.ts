@@ -15,7 +15,7 @@ const locks = /\bfor (no key )?update\b|\bfor (key )?share\b|\block\b|_lock/;
 export function stepKind(text: string, isolation: string, inTransaction: boolean): StepKind {
   if (/^begin\b|^set local\b|^insert into keyring\.audit_log\b/.test(text)) return 'local';
   // The first statement of a stricter transaction takes its snapshot, whatever it reads.
-  if (/^select pg_catalog\.set_config\('\w+', \$1, true\)$/.test(text) && isolation === 'read committed')
+  if (isolation === 'read committed' && /^select pg_catalog\.set_config\('\w+', \$1, true\)$/.test(text))
     return 'local';
   if (/^(commit|rollback)\b/.test(text)) return 'end';
   if (plainRead.test(text.replace(/\s+/g, ' ')) && !locks.test(text)) return 'read';
