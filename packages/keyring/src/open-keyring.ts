@@ -11,6 +11,7 @@ import { openSigner, type Signer } from './keyring/signing-keys.ts';
 import { openWrappingKeys } from './keyring/wrapping-keys.ts';
 import { projects } from './projects/projects.ts';
 import { openRootKey } from './providers/registry.ts';
+import { quarantine } from './rotation/quarantine.ts';
 import { rotations } from './rotation/rotations.ts';
 import { adoptSecrets } from './secrets/adopt.ts';
 import { secrets } from './secrets/secrets.ts';
@@ -42,6 +43,8 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
       }));
     const keyVersions = keys(database, dataKeys, audit);
     const runner = `${resolved.runner}:${randomBytes(4).toString('hex')}`;
+    const rotationContext = { ...resolved, database, dataKeys, audit, runner, signer: openSignerOnce };
+    const rotating = rotations(rotationContext, (id) => keyVersions.get(id));
     return {
       projects: projects(database, audit),
       secrets: {
@@ -49,9 +52,8 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
         adopt: (adopt = {}) => adoptSecrets(database, dataKeys, audit, adopt),
       },
       keys: keyVersions,
-      rotations: rotations({ ...resolved, database, dataKeys, audit, runner, signer: openSignerOnce }, (id) =>
-        keyVersions.get(id),
-      ),
+      rotations: rotating,
+      quarantine: quarantine(rotationContext, (id) => rotating.resume(id)),
       audit,
       doctor: ({ onProgress } = {}) => examine(database, dataKeys, { ...resolved, onProgress }),
       ready: () => requireSchema(database),
