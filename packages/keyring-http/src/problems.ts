@@ -16,6 +16,7 @@ const keyringStatus = {
   unknown_secret: 404,
   unknown_key: 404,
   unknown_rotation: 404,
+  not_quarantined: 404,
 
   ambiguous_project: 409,
   project_exists: 409,
@@ -28,6 +29,7 @@ const keyringStatus = {
   key_is_primary: 409,
   key_in_use: 409,
   retention_not_over: 409,
+  row_opens: 409,
   unregistered_column: 409,
   root_key_exists: 409,
   plaintext_refused: 422,

@@ -8,6 +8,7 @@ export interface Keyring {
   readonly secrets: Secrets;
   readonly keys: Keys;
   readonly rotations: Rotations;
+  readonly quarantine: Quarantine;
   readonly audit: Audit;
   /** Opens every secret, checks the catalog and the hierarchy, and says what is wrong and what to do. Changes nothing. */
   doctor(options?: { readonly onProgress?: (rowsChecked: number) => void }): Promise<DoctorReport>;
@@ -170,6 +171,20 @@ export interface Keys {
    * @throws KeyringError `unknown_key`, `key_is_primary`, `key_in_use`, `retention_not_over`, `unregistered_column`.
    */
   destroy(keyId: string, options: { readonly reason: string }): Promise<KeyVersion>;
+  /**
+   * Suspends a version: from now on it opens nothing (another process may use what it has unwrapped for `keyCacheMs` more).
+   * Shows, before it is destroyed, whether anything still needs it. Refused while a row names it. No effect on one that is
+   * suspended already.
+   * @throws KeyringError `unknown_key`, `key_is_primary`, `key_in_use`, `key_destroyed`, `unregistered_column`; `illegal_state`
+   *   for a compromised version; `contended` when a transaction with rows of it stays open.
+   */
+  disable(keyId: string, options: { readonly reason: string }): Promise<KeyVersion>;
+  /**
+   * Brings a suspended version back, at any time until it is destroyed, which its retention window forbids. No effect on one
+   * that is not suspended.
+   * @throws KeyringError `unknown_key`, `key_destroyed`; `illegal_state` for a compromised version.
+   */
+  restore(keyId: string, options: { readonly reason: string }): Promise<KeyVersion>;
   /**
    * The exposure report: every value that was ever under this version, overwritten and deleted ones from the trail. Rather
    * one too many than one too few; up to 100,000.
@@ -353,8 +368,12 @@ export interface Rotations {
    *   `nothing_to_rotate`, `unknown_project`.
    */
   request(request: RotationRequest): Promise<Rotation>;
-  /** Trial-opens every row a rotation would move; changes nothing. */
-  preview(request: RotationRequest): Promise<RotationPreview>;
+  /**
+   * Trial-opens every row a rotation would move, and times it. Changes no row, key, rotation or trail; it counts up to 500
+   * encryptions, those of the sample that is timed and rolled back.
+   * @throws KeyringError as `request` does, except `rotation_in_progress`; `interrupted`.
+   */
+  preview(request: RotationRequest, options?: PreviewOptions): Promise<RotationPreview>;
   /**
    * Drives a rotation from whatever state it is in to its end, and resolves with it: `completed`, `blocked`,
    * `rolled_back`, `canceled`, `failed`, or `paused` when somebody paused it. Does no harm when two processes do it.
@@ -397,10 +416,104 @@ export interface Rotations {
   list(options?: { readonly limit?: number; readonly before?: string }): Promise<Rotation[]>;
 }
 
+export interface PreviewOptions {
+  readonly signal?: AbortSignal;
+  /** Called a few times a second at most. */
+  readonly onProgress?: (progress: PreviewProgress) => void;
+}
+
+export interface PreviewProgress {
+  /** Rows tried so far. */
+  readonly rows: number;
+  /** Rows there were at the start. */
+  readonly total: number;
+}
+
 export interface RotationPreview {
   readonly projects: number;
+  /** Rows that a rotation would move, those that do not open too. */
   readonly rows: number;
+  /** Rows that do not open, and would block their projects. */
+  readonly unreadableRows: number;
+  /** Of these, up to 1,000 by name. */
   readonly unreadable: readonly QuarantinedRow[];
+  /** Undefined when there was nothing to time: no row, or all of them held by others. */
+  readonly estimate: RotationEstimate | undefined;
+}
+
+/** What a rotation at full speed would take, by the rates measured here and now. */
+export interface RotationEstimate {
+  readonly seconds: number;
+  readonly rowsPerSecond: number;
+  /** Rows whose re-encryption was timed, and rolled back. Every row's opening was. */
+  readonly sampled: number;
+}
+
+// ── quarantine ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface QuarantineEntry extends QuarantinedRow {
+  /** Grows with time; a bigint as text. */
+  readonly id: string;
+  readonly projectName: string;
+  /** The rotation that met it last. */
+  readonly rotationId: string;
+  /** The secret's name. Undefined for rows of other tables, and when the row is gone. */
+  readonly name: string | undefined;
+}
+
+export interface QuarantineScope {
+  readonly projectId?: string;
+  readonly rotationId?: string;
+}
+
+export interface QuarantineRetry {
+  /** Rows that were tried again. */
+  readonly tried: number;
+  /** Of these, rows that open now: they have left quarantine. */
+  readonly opened: number;
+  /** Rows that are no longer there: they have left, too. */
+  readonly gone: number;
+  /** Rows that still do not open. */
+  readonly unreadableRows: number;
+  /** Of these, up to 1,000 by name, with the reason they have now. */
+  readonly unreadable: readonly QuarantineEntry[];
+  /** Blocked rotations that were resumed, because a row of theirs has left: `run` them, and they move it. */
+  readonly resumed: readonly string[];
+}
+
+/** A row, as the registry and its table name it. */
+export interface RowPlace {
+  readonly projectId: string;
+  readonly label: string;
+  readonly rowId: string;
+}
+
+export interface DiscardedRow extends RowPlace {
+  readonly name: string | undefined;
+  readonly keyId: string;
+  readonly reason: QuarantinedRow['reason'];
+  /** The rotation that it blocked. */
+  readonly rotationId: string;
+}
+
+/** Rows that a rotation could not open, and the ways out. */
+export interface Quarantine {
+  /** Oldest first; `limit` default 1,000, at most 10,000; after the entry `after`. */
+  list(options?: QuarantineScope & { readonly limit?: number; readonly after?: string }): Promise<QuarantineEntry[]>;
+  /**
+   * Tries quarantined rows again: all, or those of a project or a rotation. Those that open, or are gone, leave; the blocked
+   * rotations that this frees are resumed. Safe to repeat at any point.
+   * @throws KeyringError `unregistered_column`, `interrupted`.
+   */
+  retry(options?: QuarantineScope & { readonly signal?: AbortSignal }): Promise<QuarantineRetry>;
+  /**
+   * Deletes a row that does not open, for good, if it still holds the very bytes that do not: a concurrent edit wins. Then
+   * `retry` or resume the rotation that it blocked.
+   * @throws KeyringError `not_quarantined` when it is not, or the row is gone; `row_opens`; `key_disabled` and `wrong_root_key`
+   *   when it is its key that is away, and can come back; `conflict` when the row keeps changing or other rows refer to it;
+   *   `contended` when somebody holds it.
+   */
+  discard(row: RowPlace, options: { readonly reason: string }): Promise<DiscardedRow>;
 }
 
 /** A signed receipt, self-contained: `verifyReceipt` needs nothing else. */

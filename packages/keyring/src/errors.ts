@@ -16,6 +16,7 @@ export const errorCodes = [
   'unknown_secret',
   'unknown_key',
   'unknown_rotation',
+  'not_quarantined',
   // The moment is wrong.
   'rotation_in_progress',
   'rotation_not_open',
@@ -27,6 +28,7 @@ export const errorCodes = [
   'key_is_primary',
   'key_in_use',
   'retention_not_over',
+  'row_opens',
   'unregistered_column',
   'plaintext_refused',
   'interrupted',

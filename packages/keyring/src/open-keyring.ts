@@ -12,6 +12,7 @@ import { openWrappingKeys } from './keyring/wrapping-keys.ts';
 import { projects } from './projects/projects.ts';
 import { openRootKey } from './providers/registry.ts';
 import { Pacers } from './rotation/pacers.ts';
+import { quarantine } from './rotation/quarantine.ts';
 import { rotations } from './rotation/rotations.ts';
 import { adoptSecrets } from './secrets/adopt.ts';
 import { secrets } from './secrets/secrets.ts';
@@ -45,6 +46,9 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
       }));
     const keyVersions = keys(database, dataKeys, audit);
     const runner = `${resolved.runner}:${randomBytes(4).toString('hex')}`;
+    const pacers = new Pacers(database);
+    const rotationContext = { ...resolved, database, dataKeys, audit, runner, signer: openSignerOnce, pacers };
+    const rotating = rotations(rotationContext, (id) => keyVersions.get(id));
     return {
       projects: projects(database, audit),
       secrets: {
@@ -52,10 +56,8 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
         adopt: (adopt = {}) => adoptSecrets(database, dataKeys, audit, adopt),
       },
       keys: keyVersions,
-      rotations: rotations(
-        { ...resolved, database, dataKeys, audit, runner, signer: openSignerOnce, pacers: new Pacers(database) },
-        (id) => keyVersions.get(id),
-      ),
+      rotations: rotating,
+      quarantine: quarantine(rotationContext, (id) => rotating.resume(id)),
       audit,
       doctor: ({ onProgress } = {}) => examine(database, dataKeys, { ...resolved, onProgress }),
       ready: () => requireSchema(database),

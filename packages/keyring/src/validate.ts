@@ -16,6 +16,21 @@ export function requireUuid(what: string, text: string): string {
   return text.toLowerCase();
 }
 
+const MAX_REASON = 1000;
+
+/** @throws KeyringError `invalid_argument` for a reason over 1,000 characters. */
+export function requireReason(reason: string | undefined): void {
+  if (reason !== undefined && reason.length > MAX_REASON) {
+    throw new KeyringError('invalid_argument', `The reason has more than ${String(MAX_REASON)} characters.`);
+  }
+}
+
+/** For what is not done without one. @throws KeyringError `invalid_argument` for a reason that is blank or too long. */
+export function requireGivenReason(reason: string): void {
+  requireReason(reason);
+  if (reason.trim() === '') throw new KeyringError('invalid_argument', 'A reason is wanted.');
+}
+
 /** @throws KeyringError `invalid_name` when empty, over 200 characters, or with control characters. */
 export function requireName(what: string, name: string): void {
   const length = [...name].length;

@@ -1,14 +1,14 @@
 import type { Keys, KeyStatus, KeyVersion } from '../api.ts';
 import type { AuditTrail } from '../audit/audit.ts';
-import { sqlState, sqlStates } from '../db/failures.ts';
 import { transaction, type Database } from '../db/port.ts';
-import { KeyringError } from '../errors.ts';
 import { isUuid } from '../validate.ts';
 import type { DataKeys } from './data-keys.ts';
 import { selectExposure } from './exposure-store.ts';
+import { refusal, unknownKey } from './refusal.ts';
 import { eraseKey, selectInventory, type InventoryRow } from './store.ts';
+import { suspension } from './suspension.ts';
 
-/** The inventory of key versions, and the one verb that ends a version's life. */
+/** The inventory of key versions, and the verbs that take one out of use, for a while or for good. */
 export function keys(database: Database, dataKeys: DataKeys, audit: AuditTrail): Keys {
   const get = async (keyId: string): Promise<KeyVersion | undefined> => {
     if (!isUuid(keyId)) return undefined;
@@ -18,6 +18,7 @@ export function keys(database: Database, dataKeys: DataKeys, audit: AuditTrail):
 
   return {
     get,
+    ...suspension(database, dataKeys, audit, get),
     async list({ projectId, limit = 1000 } = {}) {
       const rows = await selectInventory(database, { projectId, limit: Math.min(Math.max(limit, 1), 10_000) });
       return rows.map(keyVersion);
@@ -36,45 +37,15 @@ export function keys(database: Database, dataKeys: DataKeys, audit: AuditTrail):
           await audit.record(tx, { action: 'key.destroyed', ...entry });
         });
       } catch (error) {
-        const refusal = destroyRefusal(error, key);
-        if (refusal === undefined) throw error;
+        const told = refusal(error, key);
+        if (told === undefined) throw error;
         await audit.record(database, { action: 'key.destroyed', outcome: 'refused', ...entry });
-        throw refusal;
+        throw told;
       }
       dataKeys.clear();
       return (await get(keyId)) ?? key;
     },
   };
-}
-
-export function unknownKey(keyId: string): KeyringError {
-  return new KeyringError('unknown_key', `There is no key version ${keyId}.`, { remedy: 'Run `mh-keys keys list`.' });
-}
-
-function destroyRefusal(error: unknown, key: KeyVersion): KeyringError | undefined {
-  const details = { keyId: key.id, sqlState: sqlState(error) };
-  const name = `Version ${String(key.version)} of ${key.projectName}`;
-  if (sqlState(error) === sqlStates.retentionNotOver) {
-    const until = key.retentionUntil;
-    return new KeyringError(
-      'retention_not_over',
-      until === undefined
-        ? `${name} was not retired by a finished rotation.`
-        : `${name} is kept until ${until.toISOString()}, so that backups from before still open.`,
-      { details, remedy: until === undefined ? 'Rotate the project first.' : 'Destroy it after that.' },
-    );
-  }
-  if (sqlState(error) !== sqlStates.inUse) return undefined;
-  if (key.active) {
-    return new KeyringError('key_is_primary', `${name} is the primary: it encrypts.`, {
-      details,
-      remedy: 'Rotate the project first.',
-    });
-  }
-  return new KeyringError('key_in_use', `${name} is still in use: ${(error as Error).message}`, {
-    details,
-    remedy: 'Rotate the project: a finished rotation leaves no row under an old version.',
-  });
 }
 
 export function keyVersion(row: InventoryRow): KeyVersion {

@@ -192,6 +192,30 @@ export async function eraseKey(tx: Queryable, keyId: string): Promise<boolean> {
   return rowCount === 1;
 }
 
+/** Suspends a version; waits for no lock longer than `waitMs` (SQLSTATE 55P03 then). False when it is not enabled. */
+export async function suspendKey(tx: Queryable, keyId: string, waitMs: number): Promise<boolean> {
+  await tx.query({
+    text: `select pg_catalog.set_config('lock_timeout', $1, true)`,
+    values: [String(waitMs)],
+  });
+  const { rowCount } = await tx.query({
+    text: `update keyring.encryption_keys set state = 'disabled', disabled_at = clock_timestamp()
+           where id = $1 and state = 'enabled'`,
+    values: [keyId],
+  });
+  return rowCount === 1;
+}
+
+/** Enables a suspended version again. False when it is not suspended. */
+export async function unsuspendKey(tx: Queryable, keyId: string): Promise<boolean> {
+  const { rowCount } = await tx.query({
+    text: `update keyring.encryption_keys set state = 'enabled', disabled_at = null
+           where id = $1 and state = 'disabled'`,
+    values: [keyId],
+  });
+  return rowCount === 1;
+}
+
 export interface InventoryRow {
   readonly key_id: string;
   readonly project_id: string;

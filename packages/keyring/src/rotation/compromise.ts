@@ -3,7 +3,7 @@ import type { Compromise, KeyVersion, Rotation } from '../api.ts';
 import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
 import { transaction, type Queryable } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
-import { unknownKey } from '../keyring/keys.ts';
+import { unknownKey } from '../keyring/refusal.ts';
 import { markCompromised, markRolledBack, movePrimary, selectLatestVersion, selectPrimary } from '../keyring/store.ts';
 import { boundedTransaction } from './bounded.ts';
 import type { RotationContext } from './context.ts';

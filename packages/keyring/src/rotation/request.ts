@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import type { QuarantinedRow, RotationPreview, RotationRequest } from '../api.ts';
+import type { RotationRequest } from '../api.ts';
 import { sqlState, sqlStates } from '../db/failures.ts';
 import { transaction } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import { requireSoundCatalog } from '../keyring/columns.ts';
-import { requireUuid } from '../validate.ts';
+import { requireReason, requireUuid } from '../validate.ts';
 import type { RotationContext } from './context.ts';
 import {
   insertRotationProjects,
@@ -14,21 +14,11 @@ import {
 } from './project-store.ts';
 import { pacingDetails, requirePacing } from './pacing.ts';
 import { insertRotation } from './rotation-store.ts';
-import { verifyProject } from './verify.ts';
-
-const MAX_REASON = 1000;
 
 /** Which projects a request means. Those that were named must all be free; of the others, the busy are left out. */
-interface Choice {
+export interface Choice {
   readonly ids: readonly string[] | 'all';
   readonly named: boolean;
-}
-
-/** @throws KeyringError `invalid_argument` for a reason over 1,000 characters. */
-export function requireReason(reason: string | undefined): void {
-  if (reason !== undefined && reason.length > MAX_REASON) {
-    throw new KeyringError('invalid_argument', `The reason has more than ${String(MAX_REASON)} characters.`);
-  }
 }
 
 /** Records a rotation of the chosen projects and gives its id. Nothing moves until somebody runs it. */
@@ -60,28 +50,8 @@ export async function requestRotation(context: RotationContext, request: Rotatio
   return id;
 }
 
-/** Opens every row that a rotation of these projects would move, and moves none. */
-export async function previewRotation(context: RotationContext, request: RotationRequest): Promise<RotationPreview> {
-  const { ids } = await choose(context, request);
-  const columns = await requireSoundCatalog(context.database);
-  const chosen = await selectKeyringProjects(context.database, ids);
-  const never = new AbortController().signal;
-  const unreadable: QuarantinedRow[] = [];
-  let rows = 0;
-  for (const projectId of chosen.keys()) {
-    const result = await verifyProject(context, projectId, undefined, columns, never);
-    rows += result.opened;
-    for (const [label, lost] of result.unreadable) {
-      rows += lost.length;
-      for (const { id, keyId, reason } of lost) {
-        unreadable.push({ projectId, label, rowId: id, keyId, reason, noticedAt: new Date() });
-      }
-    }
-  }
-  return { projects: chosen.size, rows, unreadable };
-}
-
-async function choose({ database }: RotationContext, { projects, reason }: RotationRequest): Promise<Choice> {
+/** The projects that a request means, if there are any. */
+export async function choose({ database }: RotationContext, { projects, reason }: RotationRequest): Promise<Choice> {
   requireReason(reason);
   if (projects === 'all') return { ids: 'all', named: false };
   if ('due' in projects || 'madeBefore' in projects) {

@@ -1,14 +1,15 @@
 import type { Keys, Rotation, Rotations } from '../api.ts';
 import { retried } from '../db/retried.ts';
 import { KeyringError } from '../errors.ts';
-import { isUuid, requireUuid } from '../validate.ts';
+import { isUuid, requireGivenReason, requireUuid } from '../validate.ts';
 import { compromiseKey } from './compromise.ts';
 import type { RotationContext } from './context.ts';
 import { hasUnfinished, reopenBlocked, selectNoWayBack, selectProjectDetails } from './project-store.ts';
 import { pacingDetails, requirePacing } from './pacing.ts';
 import { selectQuarantine } from './quarantine-store.ts';
+import { previewRotation } from './preview.ts';
 import { selectReceipts } from './receipt-store.ts';
-import { previewRotation, requestRotation, requireReason } from './request.ts';
+import { requestRotation } from './request.ts';
 import {
   lockRotation,
   selectRotationById,
@@ -35,7 +36,7 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
       return known(await requestRotation(context, request));
     },
 
-    preview: (request) => previewRotation(context, request),
+    preview: (request, options = {}) => previewRotation(context, request, options),
 
     async run(rotationId, options = {}) {
       await known(rotationId);
@@ -141,8 +142,7 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
     },
 
     async compromise(keyId, { reason }) {
-      requireReason(reason);
-      if (reason.trim() === '') throw new KeyringError('invalid_argument', 'A reason is wanted.');
+      requireGivenReason(reason);
       return compromiseKey(context, { readKey, readRotation: known }, keyId, reason);
     },
 
