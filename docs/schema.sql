@@ -152,7 +152,7 @@ create table keyring.encryption_keys (
   constraint encryption_keys_version_check CHECK ((version > 0)),
   constraint encryption_keys_wrapped_key_check CHECK ((octet_length(wrapped_key) = 78)),
   constraint encryption_keys_wrapping_key_id_fkey FOREIGN KEY (wrapping_key_id) REFERENCES keyring.wrapping_keys(id)
-);
+) with (fillfactor=50);
 alter table keyring.encryption_keys owner to keyring_owner;
 alter table keyring.encryption_keys enable row level security;
 alter table keyring.encryption_keys force row level security;
@@ -256,7 +256,7 @@ create table keyring.keyrings (
   constraint keyrings_pkey PRIMARY KEY (project_id),
   constraint keyrings_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
   constraint keyrings_project_id_primary_key_id_fkey FOREIGN KEY (project_id, primary_key_id) REFERENCES keyring.encryption_keys(project_id, id)
-);
+) with (fillfactor=50);
 alter table keyring.keyrings owner to keyring_owner;
 alter table keyring.keyrings enable row level security;
 alter table keyring.keyrings force row level security;
@@ -534,7 +534,7 @@ create table public.secrets (
   constraint secrets_project_id_encryption_key_id_fkey FOREIGN KEY (project_id, encryption_key_id) REFERENCES keyring.encryption_keys(project_id, id) ON DELETE CASCADE,
   constraint secrets_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
   constraint secrets_project_id_key_key UNIQUE (project_id, key)
-) with (fillfactor=80);
+) with (fillfactor=50);
 alter table public.secrets owner to schema_migrator;
 alter table public.secrets enable row level security;
 alter table public.secrets force row level security;
@@ -945,12 +945,14 @@ AS $function$
     if exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id) then
       raise exception 'the version is primary' using errcode = 'MK006';
     end if;
-    if new.state <> 'destroyed' then
+    -- What still opens is nobody's loss. A version that is suspended or destroyed opens nothing: not while a row names it.
+    if new.state not in ('disabled', 'destroyed') then
       return new;
     end if;
 
     if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
-      raise exception 'destroy needs read committed: an older snapshot would miss references' using errcode = 'MK005';
+      raise exception 'suspending and destroying need read committed: an older snapshot would miss references'
+        using errcode = 'MK005';
     end if;
     -- An update's own lock does not conflict with the `key share` of a row in flight that names this version; `for
     -- update` does, and waits for it. What is read after it, in statements of their own, is then the whole truth.
@@ -958,10 +960,10 @@ AS $function$
     if exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id) then
       raise exception 'the version is primary' using errcode = 'MK006';
     end if;
-    if old.activated_at is not null and old.retention_until is null then
+    if new.state = 'destroyed' and old.activated_at is not null and old.retention_until is null then
       raise exception 'the version was not retired by a finished rotation' using errcode = 'MK008';
     end if;
-    if old.retention_until > pg_catalog.clock_timestamp() then
+    if new.state = 'destroyed' and old.retention_until > pg_catalog.clock_timestamp() then
       raise exception 'the retention window ends at %', old.retention_until using errcode = 'MK008';
     end if;
     if exists (select from keyring.rotation_projects p
@@ -1323,7 +1325,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261124000200' $function$;
+AS $function$ select '20261124000400' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

@@ -59,7 +59,6 @@ describe('over MeshHook’s own schema', () => {
         "policy public.projects Keyring",
         "policy public.projects Keyring",
         "policy public.secrets keyring_owner",
-        "policy public.secrets keyring_owner_moves",
         "policy public.secrets keyring_service",
         "trigger secrets zz_keyring_fence_insert_secrets__value",
         "trigger secrets zz_keyring_fence_update_secrets__value",
