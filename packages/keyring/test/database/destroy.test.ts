@@ -302,14 +302,17 @@ describe('for good', () => {
   });
 });
 
-test('a row can be moved off a disabled version, and not onto one', async () => {
+test('a version that a row names is not suspended, and no row is moved onto a suspended one', async () => {
   const [service, admin] = await Promise.all([on.service(), on.admin()]);
   const project = await makeProject(service, 2);
   const [v1, v2] = project.keys;
   const row = await putSecret(service, project, v1);
   await promote(service, project, v1, v2);
-  await service.run(`update keyring.encryption_keys set state = 'disabled', disabled_at = now() where id = $1`, [v1]);
+  const suspend = (): Promise<unknown> =>
+    service.run(`update keyring.encryption_keys set state = 'disabled', disabled_at = now() where id = $1`, [v1]);
+  expect(await outcome(suspend())).toBe('MK006');
   await reencrypt(service, row, v2);
+  await suspend();
   expect(await outcome(reencrypt(service, row, v1))).toBe('MK001');
   expect(await rowsUnder(admin, project, v2)).toBe(1);
   expect(await addVersion(service, project.id, 3)).toBeTypeOf('string');

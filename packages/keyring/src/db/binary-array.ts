@@ -1,0 +1,24 @@
+const HEADER_BYTES = 20;
+const BYTEA = 17;
+
+/**
+ * Byte strings as the value of a `bytea[]` parameter, in PostgreSQL's binary format (array_recv in its sources): the driver
+ * would send them as text in hexadecimal, at twice the bytes.
+ */
+export function byteaArray(items: readonly Uint8Array[]): Buffer {
+  const length = items.reduce((sum, item) => sum + 4 + item.length, HEADER_BYTES);
+  const bytes = Buffer.allocUnsafe(length);
+  bytes.writeInt32BE(items.length === 0 ? 0 : 1, 0); // dimensions
+  bytes.writeInt32BE(0, 4); // no nulls
+  bytes.writeInt32BE(BYTEA, 8);
+  bytes.writeInt32BE(items.length, 12);
+  bytes.writeInt32BE(1, 16); // the first index
+  let at = HEADER_BYTES;
+  for (const item of items) {
+    bytes.writeInt32BE(item.length, at);
+    bytes.set(item, at + 4);
+    at += 4 + item.length;
+  }
+  // An empty array has no dimension to tell the size of.
+  return items.length === 0 ? bytes.subarray(0, 12) : bytes;
+}
