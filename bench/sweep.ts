@@ -53,7 +53,7 @@ async function rotateOnce(database: BenchDatabase): Promise<{ sweepMs: number; t
   const keyring = await database.open();
   try {
     const start = performance.now();
-    const { id } = await keyring.rotations.request({ projects: 'all', reason: 'bench' });
+    const { id } = await keyring.rotations.request({ projects: 'all', reason: 'bench', pace: 'full' });
     const rotation = await keyring.rotations.run(id);
     const totalMs = performance.now() - start;
     if (rotation.state !== 'completed') throw new Error(`the rotation ended ${rotation.state}`);

@@ -316,33 +316,20 @@ export interface RotationRequest {
  * A part of a rotation that any process may do at any time, more than once, and beside others: it begins with what the
  * database says. Plain JSON, for a queue.
  */
-export type WorkUnit =
-  /** Takes these projects as far as they go; a project of very many rows only as far as its promote. */
-  | {
-      readonly kind: 'projects';
-      readonly rotationId: string;
-      readonly projectIds: readonly string[];
-      /** Which try it is for them, from 1: how long it waits for what others hold, and when it gives up. */
-      readonly attempt: number;
-    }
-  /** Re-encrypts a project's rows in heap blocks `from` to `to` (exclusive) of one table of a registered column. */
-  | {
-      readonly kind: 'blocks';
-      readonly rotationId: string;
-      readonly projectId: string;
-      readonly label: string;
-      readonly table: string;
-      readonly from: number;
-      readonly to: number;
-    };
+export interface WorkUnit {
+  readonly kind: 'projects';
+  readonly rotationId: string;
+  /** Taken as far as they go. */
+  readonly projectIds: readonly string[];
+  /** Which try it is for them, from 1: how long it waits for what others hold, and when it gives up. */
+  readonly attempt: number;
+}
 
 export interface WorkResult {
   /** Projects that want another try, as number `attempt`, after a while: somebody holds a row or a keyring of theirs. */
   readonly waiting: readonly { readonly projectId: string; readonly attempt: number; readonly afterMs: number }[];
   /** Projects whose own rows in the rotation somebody holds for longer than the patience. */
   readonly held: readonly string[];
-  /** Projects with so many rows that they are swept by `blocks` units. */
-  readonly large: readonly string[];
 }
 
 /** Who does the units of a rotation. Units never wait for long: what has to wait is given back. */

@@ -1,39 +1,109 @@
 import type { EncryptedColumn } from '../keyring/columns.ts';
 import type { RotationContext } from './context.ts';
 import { inLanes } from './lanes.ts';
-import { selectRowIds, type RowSize } from './rows-store.ts';
+import {
+  selectExtent,
+  selectRowIds,
+  selectRows,
+  selectRowsInBlocks,
+  type Choice,
+  type Extent,
+  type RowSize,
+} from './rows-store.ts';
+import type { StoredRow } from './rows.ts';
 
 // Ids are read in windows: one sort of the project's rows per window, a few megabytes of ids at once.
 const WINDOW = 20_000;
 // Two batches under way per project: one is encrypted here while PostgreSQL works on the other.
 const LANES = 2;
 
-/**
- * Hands the ids of a project's rows in a column to `work`, batch by batch: those not under `exceptKeyId`, or all encrypted
- * ones. `onWindow` is waited for before the first batch of each window of so many ids.
- */
+type BatchContext = Pick<RotationContext, 'database' | 'sweepBatchSize' | 'pacer'>;
+type Work = (rows: readonly StoredRow[]) => Promise<void>;
+
+/** Hands a project's rows in a column to `work`, batch by batch, by way of its index, in the order of their ids. */
 export async function eachBatch(
-  context: Pick<RotationContext, 'database' | 'sweepBatchSize' | 'pacer'>,
+  context: BatchContext,
   column: EncryptedColumn,
-  rows: { readonly projectId: string; readonly exceptKeyId?: string },
-  work: (ids: readonly string[]) => Promise<void>,
+  choice: Choice,
+  work: Work,
   signal: AbortSignal,
-  onWindow?: (ids: number) => Promise<void>,
 ): Promise<void> {
-  const { pacer } = context;
-  const size = (): number => pacer?.batchSize(context.sweepBatchSize) ?? context.sweepBatchSize;
-  const kind = rows.exceptKeyId === undefined ? 'verify' : 'sweep';
-  const paced = (ids: readonly string[]): Promise<void> =>
-    pacer === undefined ? work(ids) : pacer.batch(ids.length, kind, () => work(ids), signal);
+  const { database } = context;
+  const { size, paced } = pacing(context, choice, signal);
+  const one = (ids: readonly string[]): Promise<void> =>
+    paced(ids.length, async () => work(await selectRows(database, column, { ...choice, ids })));
   let after: string | undefined;
   for (;;) {
-    const window = { ...rows, limit: WINDOW };
-    const ids = await selectRowIds(context.database, column, after === undefined ? window : { ...window, after });
-    await onWindow?.(ids.length);
-    await inLanes(batches(ids, size), LANES, paced, signal);
+    const window = { ...choice, limit: WINDOW };
+    const ids = await selectRowIds(database, column, after === undefined ? window : { ...window, after });
+    await inLanes(batches(ids, size), LANES, one, signal);
     after = ids.at(-1)?.id;
     if (ids.length < WINDOW) return;
   }
+}
+
+/**
+ * The same in the order in which the table lies on disk, reading all of it: each row about once, but one that moves
+ * meanwhile perhaps twice, or not at all.
+ */
+export async function eachBlockRange(
+  context: BatchContext,
+  column: EncryptedColumn,
+  { blocks, rows }: { readonly blocks: number; readonly rows: number },
+  choice: Choice,
+  work: Work,
+  signal: AbortSignal,
+): Promise<void> {
+  const { database } = context;
+  const { size, paced } = pacing(context, choice, signal);
+  const perBlock = Math.max(rows / blocks, 1);
+  function* ranges(): Generator<{ from: number; to: number }> {
+    for (let from = 0; from < blocks;) {
+      const to = from + Math.max(Math.floor(size() / perBlock), 1);
+      // The last one has no end: the table grows.
+      yield { from, to: to < blocks ? to : MOST_BLOCKS };
+      from = to;
+    }
+  }
+  const one = (range: { from: number; to: number }): Promise<void> =>
+    paced(Math.ceil(Math.min(range.to - range.from, size()) * perBlock), async () =>
+      work(await selectRowsInBlocks(database, column, { ...choice, ...range })),
+    );
+  await inLanes(ranges(), LANES, one, signal);
+}
+
+const MOST_BLOCKS = 2 ** 32 - 2;
+const MOST_LONG_BYTES = 32 * 2 ** 20;
+
+/**
+ * Which way to go through `rows` rows of a project in a column. Reading by blocks costs a look at every block, whosoever rows
+ * are on it; reading by the index costs a place in a sorted window and a look-up per row, and touches blocks in random
+ * order, so that each is changed many times over. Hence blocks, where a project has a row on each of them or more. Values that are stored
+ * beside the table are read through the index, which knows how long they are: a batch is bounded in bytes.
+ */
+export async function extentForBlocks(
+  { database }: BatchContext,
+  column: EncryptedColumn,
+  rows: number,
+): Promise<Extent | undefined> {
+  if (rows < FEW_ROWS) return undefined;
+  const extent = await selectExtent(database, column);
+  return extent !== undefined && extent.blocks <= rows && extent.longBytes <= MOST_LONG_BYTES ? extent : undefined;
+}
+
+// Below it a project is done in milliseconds either way.
+const FEW_ROWS = 2_000;
+
+function pacing(
+  { pacer, sweepBatchSize }: BatchContext,
+  choice: Choice,
+  signal: AbortSignal,
+): { size: () => number; paced: (rows: number, work: () => Promise<void>) => Promise<void> } {
+  const kind = choice.exceptKeyId === undefined ? 'verify' : 'sweep';
+  return {
+    size: () => pacer?.batchSize(sweepBatchSize) ?? sweepBatchSize,
+    paced: (rows, work) => (pacer === undefined ? work() : pacer.batch(rows, kind, work, signal)),
+  };
 }
 
 // So many bytes of ciphertext in one batch at most: with the lanes and the copies on the way, tens of megabytes in all.

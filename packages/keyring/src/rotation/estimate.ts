@@ -65,13 +65,14 @@ async function timeBatch(
   const crypto = new RowCrypto(context.dataKeys, projectId, column.label);
   const stored = await selectRows(context.database, column, { projectId, ids });
   await context.dataKeys.usage.spend(primary.id, stored.length);
+  const reseal = crypto.sealer(primary);
   const replacements: Replacement[] = [];
   let sealMs = 0;
   for (const row of stored) {
     const opened = await crypto.open(row);
     if (isUnreadable(opened)) continue;
     const began = performance.now();
-    replacements.push({ id: row.id, oldEnvelope: row.envelope, newEnvelope: crypto.reseal(opened, primary) });
+    replacements.push({ id: row.id, oldEnvelope: row.envelope, newEnvelope: reseal(opened) });
     sealMs += performance.now() - began;
   }
   if (replacements.length === 0) return undefined;

@@ -8,8 +8,7 @@ import { estimate, type SampledBatch } from './estimate.ts';
 import { countEncryptedRows } from './preview-store.ts';
 import { selectKeyringProjects } from './project-store.ts';
 import { choose } from './request.ts';
-import { selectRows } from './rows-store.ts';
-import { isUnreadable, RowCrypto, type Unreadable } from './rows.ts';
+import { isUnreadable, RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
 
 const MOST_NAMED = 1_000;
 const SAMPLE = 500;
@@ -103,10 +102,11 @@ async function openColumn(
   { seen, signal, onBatch }: Walk,
 ): Promise<void> {
   const crypto = new RowCrypto(context.dataKeys, projectId, column.label);
-  const openBatch = async (ids: readonly string[]): Promise<void> => {
+  const openBatch = async (rows: readonly StoredRow[]): Promise<void> => {
     const opened: string[] = [];
-    for (const row of await selectRows(context.database, column, { projectId, ids })) {
-      const result = await crypto.open(row);
+    const open = await crypto.opener(rows);
+    for (const row of rows) {
+      const result = open(row);
       seen.rows += 1;
       if (isUnreadable(result)) {
         note(seen, projectId, column, result);

@@ -1,4 +1,4 @@
-import type { WorkResult } from '../api.ts';
+import type { WorkResult, WorkUnit } from '../api.ts';
 import type { RotationContext } from './context.ts';
 import { advanceProject } from './engine.ts';
 import type { Direction } from './rotation-store.ts';
@@ -6,7 +6,7 @@ import type { Direction } from './rotation-store.ts';
 /** Takes projects of a rotation as far as they go now, one after the other; waits for nobody. */
 export async function advanceProjects(
   context: RotationContext,
-  unit: { readonly rotationId: string; readonly projectIds: readonly string[]; readonly attempt: number },
+  unit: WorkUnit,
   direction: Direction,
   signal: AbortSignal,
 ): Promise<WorkResult> {
@@ -19,5 +19,5 @@ export async function advanceProjects(
       waiting.push({ projectId, attempt: outcome.tried + 1, afterMs: outcome.retryAfterMs });
     }
   }
-  return { waiting, held, large: [] };
+  return { waiting, held };
 }

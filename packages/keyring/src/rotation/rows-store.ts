@@ -1,3 +1,4 @@
+import { byteaArray } from '../db/binary-array.ts';
 import type { Queryable } from '../db/port.ts';
 import type { EncryptedColumn } from '../keyring/columns.ts';
 import type { StoredRow } from './rows.ts';
@@ -8,6 +9,15 @@ export interface RowSize {
   readonly bytes: number;
 }
 
+/** Which encrypted rows of a project's column. */
+export interface Choice {
+  readonly projectId: string;
+  /** Not those under this version. */
+  readonly exceptKeyId?: string;
+  /** Only those that a transaction from this one on wrote, by any kind of change: as `selectOldestTransaction` gave it. */
+  readonly writtenSince?: string;
+}
+
 /**
  * Ids of a project's rows in a column, in id order after `after`: those not under `exceptKeyId`, or all encrypted ones.
  * A window of ids is read in one pass of the project's index and sort; the rows follow by primary key, batch by batch.
@@ -15,15 +25,16 @@ export interface RowSize {
 export async function selectRowIds(
   database: Queryable,
   column: EncryptedColumn,
-  { projectId, exceptKeyId, after, limit }: { projectId: string; exceptKeyId?: string; after?: string; limit: number },
+  { projectId, exceptKeyId, writtenSince, after, limit }: Choice & { after?: string; limit: number },
 ): Promise<RowSize[]> {
   const { rows } = await database.query<RowSize>({
     text: `select t.${column.rowId}::text as id, octet_length(t.${column.ciphertext}) as bytes from ${column.table} t
            where t.${column.project} = $1 and t.${column.keyId} is not null
              and ($2::uuid is null or t.${column.keyId} <> $2)
              and ($3::text is null or t.${column.rowId} > $3::text::${column.rowIdType})
+             and ($5::xid8 is null or age(t.xmin) <= age($5::xid8::xid))
            order by t.${column.rowId} limit $4`,
-    values: [projectId, exceptKeyId ?? null, after ?? null, limit],
+    values: [projectId, exceptKeyId ?? null, after ?? null, limit, writtenSince ?? null],
   });
   return rows;
 }
@@ -42,6 +53,49 @@ export async function selectRows(
     values: [ids, projectId, exceptKeyId ?? null],
   });
   return rows.map((row) => ({ id: row.id, envelope: row.envelope, keyId: row.key_id }));
+}
+
+/** The rows of heap blocks `from` to `to` (exclusive) as they stand now: a range of the table as it lies on disk, without an index. */
+export async function selectRowsInBlocks(
+  database: Queryable,
+  column: EncryptedColumn,
+  { projectId, exceptKeyId, from, to }: Choice & { from: number; to: number },
+): Promise<StoredRow[]> {
+  const { rows } = await database.query<{ id: string; envelope: Buffer; key_id: string }>({
+    text: `select t.${column.rowId}::text as id, t.${column.ciphertext} as envelope, t.${column.keyId} as key_id
+           from ${column.table} t
+           where t.ctid >= $3::text::tid and t.ctid < $4::text::tid and t.${column.project} = $1
+             and t.${column.keyId} is not null and ($2::uuid is null or t.${column.keyId} <> $2)`,
+    values: [projectId, exceptKeyId ?? null, `(${String(from)},0)`, `(${String(to)},0)`],
+  });
+  return rows.map((row) => ({ id: row.id, envelope: row.envelope, keyId: row.key_id }));
+}
+
+export interface Extent {
+  /** Blocks of 8 KiB. */
+  readonly blocks: number;
+  /** Bytes of values that are stored beside the table, being too long for it. */
+  readonly longBytes: number;
+}
+
+/** How large a column's table is on disk; undefined for a partitioned one, which has no blocks of its own. */
+export async function selectExtent(database: Queryable, column: EncryptedColumn): Promise<Extent | undefined> {
+  const { rows } = await database.query<{ blocks: string; long_bytes: string }>({
+    text: `select pg_relation_size(c.oid) / current_setting('block_size')::bigint as blocks,
+             coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) as long_bytes
+           from pg_catalog.pg_class c where c.oid = $1::text::regclass and c.relkind = 'r'`,
+    values: [column.table],
+  });
+  const [found] = rows;
+  return found && { blocks: Number(found.blocks), longBytes: Number(found.long_bytes) };
+}
+
+/** The oldest transaction that is under way: whatever is not visible yet was written by it or a later one. */
+export async function selectOldestTransaction(database: Queryable): Promise<string> {
+  const { rows } = await database.query<{ xmin: string }>({
+    text: 'select pg_snapshot_xmin(pg_current_snapshot())::text as xmin',
+  });
+  return rows[0]?.xmin ?? '0';
 }
 
 export interface Replacement {
@@ -84,8 +138,8 @@ export async function replaceCiphertexts(
            select count(*) as moved, (select count(*) from counted) as counted from moved`,
     values: [
       move.rows.map((row) => row.id),
-      move.rows.map((row) => row.oldEnvelope),
-      move.rows.map((row) => row.newEnvelope),
+      byteaArray(move.rows.map((row) => row.oldEnvelope)),
+      byteaArray(move.rows.map((row) => row.newEnvelope)),
       move.projectId,
       move.keyId,
       move.rotationId,
@@ -106,8 +160,21 @@ export async function countReferences(
   return rows.map((row) => ({ label: row.label, keyId: row.encryption_key_id, count: Number(row.row_count) }));
 }
 
+/** Encrypted rows of a project that are not under `keyId`, by column label; those without any are left out. */
+export async function countOthersByColumn(
+  database: Queryable,
+  projectId: string,
+  keyId: string,
+): Promise<Map<string, number>> {
+  const others = new Map<string, number>();
+  for (const one of await countReferences(database, projectId)) {
+    if (one.keyId !== null && one.keyId !== keyId) others.set(one.label, (others.get(one.label) ?? 0) + one.count);
+  }
+  return others;
+}
+
 /** Encrypted rows of a project that are not under `keyId`, over every registered column. */
 export async function countOthers(database: Queryable, projectId: string, keyId: string): Promise<number> {
-  const counts = await countReferences(database, projectId);
-  return counts.reduce((sum, one) => (one.keyId === null || one.keyId === keyId ? sum : sum + one.count), 0);
+  const others = await countOthersByColumn(database, projectId, keyId);
+  return [...others.values()].reduce((sum, rows) => sum + rows, 0);
 }

@@ -1,6 +1,6 @@
 import { secretAadBuilder } from '../envelope/aad.ts';
 import { parseEnvelope, uuidFromBytes } from '../envelope/format.ts';
-import { open, seal } from '../envelope/seal.ts';
+import { opener, seal } from '../envelope/seal.ts';
 import { KeyringError } from '../errors.ts';
 import type { QuarantinedRow } from '../api.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
@@ -28,12 +28,16 @@ export interface OpenedRow {
   readonly plaintext: Buffer;
 }
 
+interface Version {
+  readonly open: (envelope: Uint8Array, aad: Uint8Array) => Buffer;
+  readonly aad: (rowId: string) => Uint8Array;
+}
+
 /** Opens and re-encrypts the rows of one project's column. The only place where a rotation sees plaintext. */
 export class RowCrypto {
   readonly #dataKeys: DataKeys;
   readonly #projectId: string;
   readonly #label: string;
-  readonly #aads = new Map<string, (rowId: string) => Uint8Array>();
 
   constructor(dataKeys: DataKeys, projectId: string, label: string) {
     this.#dataKeys = dataKeys;
@@ -43,50 +47,63 @@ export class RowCrypto {
 
   /** Opens a row under the version it names. A reason instead, when what is stored does not open; rejects for all else. */
   async open(row: StoredRow): Promise<OpenedRow | Unreadable> {
+    return (await this.opener([row]))(row);
+  }
+
+  /** `open` for these rows, once the keys that they name are at hand: without a promise for each row. */
+  async opener(rows: readonly StoredRow[]): Promise<(row: StoredRow) => OpenedRow | Unreadable> {
+    const versions = new Map<string, Version | UnreadableReason>();
+    for (const { keyId } of rows) if (!versions.has(keyId)) versions.set(keyId, await this.#version(keyId));
+    return (row) => openRow(row, versions.get(row.keyId) ?? 'unknown_key');
+  }
+
+  /** Puts values under another version: sealed, opened again and compared before anyone stores it. Wipes the plaintext. */
+  sealer(target: DataKey): (opened: OpenedRow) => Buffer {
+    const buildAad = secretAadBuilder(this.#projectId, this.#label, target.id);
+    const openAgain = opener(target.key, target.id);
+    return ({ row, plaintext }) => {
+      const aad = buildAad(row.id);
+      try {
+        const envelope = seal(target.key, target.id, plaintext, aad);
+        const again = openAgain(envelope, aad);
+        const same = equalBytes(again, plaintext);
+        wipe(again);
+        if (!same) throw new KeyringError('internal', 'A re-encrypted value did not read back as itself.');
+        return envelope;
+      } finally {
+        wipe(plaintext);
+      }
+    };
+  }
+
+  async #version(keyId: string): Promise<Version | UnreadableReason> {
     try {
-      if (uuidFromBytes(parseEnvelope(row.envelope).keyId) !== row.keyId) return unreadable(row, 'malformed');
-    } catch (error) {
-      if (error instanceof KeyringError) return unreadable(row, 'malformed');
-      throw error;
-    }
-    let key: DataKey;
-    try {
-      key = await this.#dataKeys.get(this.#projectId, row.keyId);
+      const key = await this.#dataKeys.get(this.#projectId, keyId);
+      return { open: opener(key.key, key.id), aad: secretAadBuilder(this.#projectId, this.#label, keyId) };
     } catch (error) {
       const reason = error instanceof KeyringError ? keyTrouble[error.code] : undefined;
       if (reason === undefined) throw error;
-      return unreadable(row, reason);
-    }
-    try {
-      return { row, plaintext: open(key.key, key.id, row.envelope, this.#aad(key.id, row.id)) };
-    } catch (error) {
-      // `invalid_argument`: its id cannot be in any associated data, so nothing was ever sealed there.
-      if (error instanceof KeyringError) {
-        return unreadable(row, error.code === 'decryption_failed' ? 'does_not_open' : 'malformed');
-      }
-      throw error;
+      return reason;
     }
   }
+}
 
-  /** The same value under another version, opened again and compared before anyone stores it. Wipes the plaintext. */
-  reseal({ row, plaintext }: OpenedRow, target: DataKey): Buffer {
-    const aad = this.#aad(target.id, row.id);
-    try {
-      const envelope = seal(target.key, target.id, plaintext, aad);
-      const again = open(target.key, target.id, envelope, aad);
-      const same = equalBytes(again, plaintext);
-      wipe(again);
-      if (!same) throw new KeyringError('internal', 'A re-encrypted value did not read back as itself.');
-      return envelope;
-    } finally {
-      wipe(plaintext);
-    }
+function openRow(row: StoredRow, version: Version | UnreadableReason): OpenedRow | Unreadable {
+  try {
+    if (uuidFromBytes(parseEnvelope(row.envelope).keyId) !== row.keyId) return unreadable(row, 'malformed');
+  } catch (error) {
+    if (error instanceof KeyringError) return unreadable(row, 'malformed');
+    throw error;
   }
-
-  #aad(keyId: string, rowId: string): Uint8Array {
-    let build = this.#aads.get(keyId);
-    if (build === undefined) this.#aads.set(keyId, (build = secretAadBuilder(this.#projectId, this.#label, keyId)));
-    return build(rowId);
+  if (typeof version === 'string') return unreadable(row, version);
+  try {
+    return { row, plaintext: version.open(row.envelope, version.aad(row.id)) };
+  } catch (error) {
+    // `invalid_argument`: its id cannot be in any associated data, so nothing was ever sealed there.
+    if (error instanceof KeyringError) {
+      return unreadable(row, error.code === 'decryption_failed' ? 'does_not_open' : 'malformed');
+    }
+    throw error;
   }
 }
 

@@ -5,6 +5,7 @@ import { KeyringError } from '../errors.ts';
 import type { RotationContext } from './context.ts';
 import type { Pacer, Pacing } from './pacer.ts';
 import { selectMovable } from './project-store.ts';
+import { advanceProjects } from './projects-unit.ts';
 import {
   holdRotation,
   lockRotation,
@@ -15,7 +16,6 @@ import {
 } from './rotation-store.ts';
 import { settleRotation } from './settle.ts';
 import { backoffMs, pause } from './wait.ts';
-import { doUnit } from './work.ts';
 
 // A runner says it is alive every beat; after the lease without one, anybody may take over.
 const BEAT_MS = 400;
@@ -90,7 +90,7 @@ async function drive(
 function here(context: RotationContext, direction: Direction): Executor {
   return {
     atOnce: context.rotationConcurrency,
-    execute: (unit, signal) => doUnit(context, unit, direction, signal),
+    execute: (unit, signal) => advanceProjects(context, unit, direction, signal),
   };
 }
 

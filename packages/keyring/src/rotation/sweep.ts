@@ -3,9 +3,9 @@ import type { EncryptedColumn } from '../keyring/columns.ts';
 import type { DataKey } from '../keyring/key-cache.ts';
 import type { RotationContext } from './context.ts';
 import type { ProjectProgress } from './project-store.ts';
-import { eachBatch } from './batches.ts';
-import { countOthers, replaceCiphertexts, selectRows, type Replacement } from './rows-store.ts';
-import { isUnreadable, RowCrypto, type Unreadable } from './rows.ts';
+import { eachBatch, eachBlockRange, extentForBlocks } from './batches.ts';
+import { countOthersByColumn, replaceCiphertexts, type Replacement } from './rows-store.ts';
+import { isUnreadable, RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
 
 export interface SweepResult {
   /** By column label: rows that do not open. */
@@ -28,18 +28,22 @@ export async function sweepProject(
   signal: AbortSignal,
 ): Promise<SweepResult> {
   const target = await context.dataKeys.get(progress.projectId, keyId);
+  let others = await countOthersByColumn(context.database, progress.projectId, keyId);
   let fruitful = false;
   for (;;) {
-    const unreadable = new Map<string, Unreadable[]>();
+    const unreadable = new Map<string, readonly Unreadable[]>();
     let moved = 0;
     for (const column of columns) {
-      const pass = await sweepColumn(context, progress, target, column, signal);
+      const rows = others.get(column.label) ?? 0;
+      if (rows === 0) continue;
+      const pass = await sweepColumn(context, progress, target, column, rows, signal);
       moved += pass.moved;
-      if (pass.unreadable.length > 0) unreadable.set(column.label, pass.unreadable);
+      if (pass.unreadable.size > 0) unreadable.set(column.label, [...pass.unreadable.values()]);
     }
     signal.throwIfAborted();
-    const lost = [...unreadable.values()].reduce((sum, rows) => sum + rows.length, 0);
-    const held = (await countOthers(context.database, progress.projectId, keyId)) - lost;
+    others = await countOthersByColumn(context.database, progress.projectId, keyId);
+    const remaining = [...others.values()].reduce((sum, rows) => sum + rows, 0);
+    const held = [...unreadable.values()].reduce((sum, rows) => sum - rows.length, remaining);
     if (moved > 0) fruitful = true;
     if (held <= 0 || moved === 0) return { unreadable, held: Math.max(held, 0), fruitful };
   }
@@ -47,29 +51,32 @@ export async function sweepProject(
 
 interface Pass {
   moved: number;
-  readonly unreadable: Unreadable[];
+  /** By row id: reading by blocks can meet a row twice. */
+  readonly unreadable: Map<string, Unreadable>;
 }
 
-/** One pass over a column: every row not under the target is tried once. */
+/** One pass over a column: every row not under the target is tried once, by blocks of its table where `rows` are many. */
 async function sweepColumn(
   context: RotationContext,
   { rotationId, projectId }: ProjectProgress,
   target: DataKey,
   column: EncryptedColumn,
+  rows: number,
   signal: AbortSignal,
 ): Promise<Pass> {
   const crypto = new RowCrypto(context.dataKeys, projectId, column.label);
-  const pass: Pass = { moved: 0, unreadable: [] };
+  const reseal = crypto.sealer(target);
+  const pass: Pass = { moved: 0, unreadable: new Map() };
 
-  const sweepBatch = async (ids: readonly string[]): Promise<void> => {
-    const rows = await selectRows(context.database, column, { projectId, ids, exceptKeyId: target.id });
+  const sweepBatch = async (batch: readonly StoredRow[]): Promise<void> => {
+    if (batch.length === 0) return;
+    await context.dataKeys.usage.spend(target.id, batch.length);
+    const open = await crypto.opener(batch);
     const replacements: Replacement[] = [];
-    for (const row of rows) {
-      const opened = await crypto.open(row);
-      if (isUnreadable(opened)) pass.unreadable.push(opened);
-      else {
-        replacements.push({ id: row.id, oldEnvelope: row.envelope, newEnvelope: crypto.reseal(opened, target) });
-      }
+    for (const row of batch) {
+      const opened = open(row);
+      if (isUnreadable(opened)) pass.unreadable.set(row.id, opened);
+      else replacements.push({ id: row.id, oldEnvelope: row.envelope, newEnvelope: reseal(opened) });
     }
     if (replacements.length === 0) return;
     const move = { rotationId, projectId, keyId: target.id, rows: replacements };
@@ -80,7 +87,9 @@ async function sweepColumn(
     });
   };
 
-  const rows = { projectId, exceptKeyId: target.id };
-  await eachBatch(context, column, rows, sweepBatch, signal, (ids) => context.dataKeys.usage.spend(target.id, ids));
+  const choice = { projectId, exceptKeyId: target.id };
+  const extent = await extentForBlocks(context, column, rows);
+  if (extent === undefined) await eachBatch(context, column, choice, sweepBatch, signal);
+  else await eachBlockRange(context, column, { ...extent, rows }, choice, sweepBatch, signal);
   return pass;
 }

@@ -1,9 +1,9 @@
 import type { EncryptedColumn } from '../keyring/columns.ts';
 import { wipe } from '../secret-bytes.ts';
-import { eachBatch } from './batches.ts';
+import { eachBatch, eachBlockRange, extentForBlocks } from './batches.ts';
 import type { RotationContext } from './context.ts';
-import { selectRows } from './rows-store.ts';
-import { isUnreadable, RowCrypto, type Unreadable } from './rows.ts';
+import { countReferences, selectOldestTransaction } from './rows-store.ts';
+import { isUnreadable, RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
 
 export interface Verification {
   /** Rows that were read back and opened. */
@@ -13,12 +13,14 @@ export interface Verification {
   readonly unreadable: ReadonlyMap<string, readonly Unreadable[]>;
 }
 
+type VerifyContext = Pick<RotationContext, 'database' | 'dataKeys' | 'sweepBatchSize' | 'pacer'>;
+
 /**
  * Reads back every encrypted row of a project, in every registered column, and opens it: on its own, from the stored bytes
  * alone, believing nothing of what the sweep counted.
  */
 export async function verifyProject(
-  context: Pick<RotationContext, 'database' | 'dataKeys' | 'sweepBatchSize' | 'pacer'>,
+  context: VerifyContext,
   projectId: string,
   keyId: string | undefined,
   columns: readonly EncryptedColumn[],
@@ -27,15 +29,17 @@ export async function verifyProject(
 ): Promise<Verification> {
   let opened = 0;
   let stray = 0;
-  const unreadable = new Map<string, Unreadable[]>();
+  const unreadable = new Map<string, readonly Unreadable[]>();
+  const counts = await countReferences(context.database, projectId);
   for (const column of columns) {
     const crypto = new RowCrypto(context.dataKeys, projectId, column.label);
-    const lost: Unreadable[] = [];
-    const readBack = async (ids: readonly string[]): Promise<void> => {
-      for (const row of await selectRows(context.database, column, { projectId, ids })) {
-        const result = await crypto.open(row);
+    const lost = new Map<string, Unreadable>();
+    const readBack = async (rows: readonly StoredRow[]): Promise<void> => {
+      const open = await crypto.opener(rows);
+      for (const row of rows) {
+        const result = open(row);
         if (isUnreadable(result)) {
-          lost.push(result);
+          lost.set(row.id, result);
           continue;
         }
         wipe(result.plaintext);
@@ -44,8 +48,32 @@ export async function verifyProject(
       }
       onBatch?.(opened);
     };
-    await eachBatch(context, column, { projectId }, readBack, signal);
-    if (lost.length > 0) unreadable.set(column.label, lost);
+    const rows = counts.reduce(
+      (sum, one) => (one.label === column.label && one.keyId !== null ? sum + one.count : sum),
+      0,
+    );
+    await eachRow(context, column, projectId, rows, readBack, signal);
+    if (lost.size > 0) unreadable.set(column.label, [...lost.values()]);
   }
   return { opened, stray, unreadable };
+}
+
+/**
+ * Every row that is there, at least once. By blocks, a row that is changed meanwhile can move from where nobody has looked yet to where
+ * somebody has. Its new version is then from a transaction that had not ended when the walk began: those are read again by
+ * their ids, which never change.
+ */
+async function eachRow(
+  context: VerifyContext,
+  column: EncryptedColumn,
+  projectId: string,
+  rows: number,
+  readBack: (rows: readonly StoredRow[]) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const extent = await extentForBlocks(context, column, rows);
+  if (extent === undefined) return eachBatch(context, column, { projectId }, readBack, signal);
+  const writtenSince = await selectOldestTransaction(context.database);
+  await eachBlockRange(context, column, { ...extent, rows }, { projectId }, readBack, signal);
+  await eachBatch(context, column, { projectId, writtenSince }, readBack, signal);
 }

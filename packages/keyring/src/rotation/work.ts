@@ -25,7 +25,7 @@ export async function work(context: RotationContext, unit: WorkUnit, signal: Abo
   const { pacer, release } = context.pacers.hold(unit.rotationId, course.pacing);
   const watching = watch(context, unit.rotationId, direction, pacer, halt);
   try {
-    return await doUnit({ ...context, pacer }, unit, direction, AbortSignal.any([signal, halt.signal]));
+    return await advanceProjects({ ...context, pacer }, unit, direction, AbortSignal.any([signal, halt.signal]));
   } catch (error) {
     if (halt.signal.aborted && !signal.aborted) return nothing;
     throw error;
@@ -39,26 +39,11 @@ export async function work(context: RotationContext, unit: WorkUnit, signal: Abo
 /** A unit that came by way of a queue, as one whose ids are ids. @throws KeyringError `invalid_argument`. */
 export function requireUnit(unit: WorkUnit): WorkUnit {
   requireUuid('rotation id', unit.rotationId);
-  for (const id of unit.kind === 'projects' ? unit.projectIds : [unit.projectId]) requireUuid('project id', id);
+  for (const id of unit.projectIds) requireUuid('project id', id);
   return unit;
 }
 
-const nothing: WorkResult = { waiting: [], held: [], large: [] };
-
-/** `work` without the watch, for whoever watches the rotation already. */
-export async function doUnit(
-  context: RotationContext,
-  unit: WorkUnit,
-  direction: Direction,
-  signal: AbortSignal,
-): Promise<WorkResult> {
-  switch (unit.kind) {
-    case 'projects':
-      return advanceProjects(context, unit, direction, signal);
-    case 'blocks':
-      return nothing;
-  }
-}
+const nothing: WorkResult = { waiting: [], held: [] };
 
 function courseDirection({ state, direction }: Course): Direction | undefined {
   if (state === 'running' && direction === 'forward') return 'forward';

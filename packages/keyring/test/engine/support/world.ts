@@ -83,7 +83,7 @@ export async function expectValues(
   keyring: Keyring,
   project: KnownProject,
 ): Promise<void> {
-  const entries = await keyring.secrets.list(project.id);
+  const entries = await keyring.secrets.list(project.id, { limit: 10_000 });
   expect(entries.map((entry) => entry.name).sort()).toEqual([...project.secrets.keys()].sort());
   for (const { name, keyId, stale } of entries) {
     const secret = await keyring.secrets.get(project.id, name);

@@ -1,0 +1,124 @@
+import { randomUUID } from 'node:crypto';
+import type { Keyring } from '@meshhook/keyring';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { startInstallation, type Installation } from './support/installation.ts';
+import { interceptDatabase } from './support/intercept.ts';
+import { expectEverySecretFresh, makeProject, type KnownProject } from './support/world.ts';
+
+// More than go through the index: these rotations read the table as it lies on disk.
+const ROWS = 2_100;
+
+let installation: Installation;
+let service: Keyring;
+let project: KnownProject;
+beforeEach(async () => {
+  installation = await startInstallation();
+  service = await installation.open();
+  project = await makeProject(installation, service, { secrets: 1 });
+  const rows = await Promise.all(
+    Array.from({ length: ROWS - 1 }, async (_, number) => {
+      const rowId = randomUUID();
+      const value = `value of row ${String(number)}`;
+      const sealed = await installation.seal({ projectId: project.id, label: 'secrets.value', rowId }, value);
+      project.secrets.set(`ROW_${String(number)}`, value);
+      return { rowId, name: `ROW_${String(number)}`, ...sealed };
+    }),
+  );
+  await installation.sql(
+    `insert into public.secrets (id, project_id, key, value_encrypted, encryption_key_id, value_written_at)
+     select r.id, $1, r.name, r.envelope, r.key_id, now()
+     from unnest($2::uuid[], $3::text[], $4::bytea[], $5::uuid[]) as r (id, name, envelope, key_id)`,
+    [
+      project.id,
+      rows.map((row) => row.rowId),
+      rows.map((row) => row.name),
+      rows.map((row) => row.envelope),
+      rows.map((row) => row.keyId),
+    ],
+  );
+});
+afterEach(() => installation.end());
+
+/** Calls `meet` after a range of blocks was read, before anything is done with what it held. */
+function afterEachRange(meet: (reading: 'sweep' | 'verify', from: string) => Promise<void>): Promise<Keyring> {
+  return installation.open({
+    wrap: (database) =>
+      interceptDatabase(database, async ({ statement, send }) => {
+        const answer = await send();
+        if (!statement.text.includes('t.ctid >=')) return answer;
+        const [, exceptKeyId, from] = statement.values as [string, string | null, string];
+        await meet(exceptKeyId === null ? 'verify' : 'sweep', from);
+        return answer;
+      }),
+  });
+}
+
+async function rotate(rotator: Keyring): Promise<{ id: string; state: string }> {
+  const { id } = await service.rotations.request({ projects: [project.id], pace: 'full' });
+  return rotator.rotations.run(id);
+}
+
+test('many rows are swept and read back by blocks, and no edit, rename or delete meanwhile is lost', async () => {
+  const ranges = { sweep: 0, verify: 0 };
+  let edits = 0;
+  const rotator = await afterEachRange(async (reading) => {
+    ranges[reading] += 1;
+    const nth = edits++;
+    for (const number of [nth, ROWS / 2 + nth, ROWS - 2 - nth]) {
+      const name = `ROW_${String(number)}`;
+      if (!project.secrets.has(name)) continue;
+      project.secrets.set(name, `edited in ${reading}`);
+      await service.secrets.put(project.id, name, `edited in ${reading}`);
+    }
+    const [gone, old] = [`ROW_${String(100 + nth)}`, `ROW_${String(200 + nth)}`];
+    await service.secrets.remove(project.id, gone);
+    project.secrets.delete(gone);
+    // A renamed row goes to wherever there is room; its ciphertext goes with it as it is.
+    await installation.sql(`update public.secrets set key = $3 where project_id = $1 and key = $2`, [
+      project.id,
+      old,
+      `${old}_RENAMED`,
+    ]);
+    project.secrets.set(`${old}_RENAMED`, project.secrets.get(old) ?? '');
+    project.secrets.delete(old);
+  });
+  expect((await rotate(rotator)).state).toBe('completed');
+  expect(ranges.sweep, 'ranges swept').toBeGreaterThan(3);
+  expect(ranges.verify, 'ranges read back').toBeGreaterThan(3);
+  await expectEverySecretFresh(installation, service, [project]);
+});
+
+test('a row that changes behind the reader of blocks is read back all the same', async () => {
+  let spoilt: string | undefined;
+  const rotator = await afterEachRange(async (reading, from) => {
+    if (reading !== 'verify' || from !== '(0,0)' || spoilt !== undefined) return;
+    const [row] = await installation.sql<{ id: string }>(
+      `select id from public.secrets where project_id = $1 order by ctid limit 1`,
+      [project.id],
+    );
+    spoilt = row?.id;
+    await installation.behindTheFence(
+      `update public.secrets set value_encrypted = set_byte(value_encrypted, 50, get_byte(value_encrypted, 50) # 1)
+       where id = $1`,
+      [spoilt],
+    );
+  });
+  const { id, state } = await rotate(rotator);
+  expect(spoilt).toBeDefined();
+  expect(state).toBe('blocked');
+  expect((await service.rotations.get(id))?.quarantine.map(({ rowId }) => rowId)).toEqual([spoilt]);
+});
+
+test('a row that does not open is named once, though its block may be read twice', async () => {
+  const [row] = await installation.sql<{ id: string }>(`select id from public.secrets where key = 'ROW_7'`);
+  await installation.behindTheFence(
+    `update public.secrets set value_encrypted = set_byte(value_encrypted, 50, get_byte(value_encrypted, 50) # 1)
+     where id = $1`,
+    [row?.id],
+  );
+  const { id, state } = await rotate(await installation.open());
+  expect(state).toBe('blocked');
+  const detail = await service.rotations.get(id);
+  expect(detail?.quarantine.map(({ rowId }) => rowId)).toEqual([row?.id]);
+  expect(detail?.rows).toMatchObject({ moved: ROWS - 1, quarantined: 1 });
+});
