@@ -46,6 +46,8 @@ export async function runRotation(context: RotationContext, id: string, options:
       const held = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
       if (held === undefined) await pause(BEAT_MS, signal);
       else if (driven.has(held.state)) await drive(context, id, held.pacing, signal, options);
+      // It was paused or ended in between: whoever sets it going again must not wait for our lease to run out.
+      else await releaseRotation(context.database, id, context.runner);
       failures = 0;
       waitedMs = 0;
     } catch (error) {

@@ -58,16 +58,10 @@ export function secrets(database: Database, dataKeys: DataKeys, audit: AuditTrai
       if (isUnstorable(name)) return undefined;
       const row = await selectSecret(database, projectId, name);
       if (row === undefined) return undefined;
-      const keyId = row.encryption_key_id;
-      if (keyId === null) throw notAdopted(name);
-      const key = dataKeys.cached(projectId, keyId) ?? (await keyOfRow(dataKeys, projectId, keyId));
-      return new Opened(openRow(key, row), {
-        id: row.id,
-        name,
-        keyId,
-        stale: keyId !== row.primary_key_id,
-        writtenAt: row.value_written_at ?? undefined,
-      }) satisfies OpenedSecret;
+      const key = dataKeys.cached(projectId, keyIdOf(row, name));
+      if (key !== undefined) return opened(name, row, key);
+      const found = await withKey(database, dataKeys, projectId, name, row);
+      return found && opened(name, found.row, found.key);
     },
     async list(givenId, { limit = 1000, after } = {}) {
       const projectId = requireUuid('project id', givenId);
@@ -105,11 +99,53 @@ function openRow(dataKey: DataKey, row: SecretRow): Buffer {
   return openWithKey(row.id, row.value_encrypted);
 }
 
-/** The key that a row names. */
-function keyOfRow(dataKeys: DataKeys, projectId: string, keyId: string): Promise<DataKey> {
-  return dataKeys.get(projectId, keyId).catch((error: unknown) => {
-    // A row whose key is not its project's was tampered with: the same answer as for any other tampering.
-    throw error instanceof KeyringError && error.code === 'unknown_key' ? decryptionFailed() : error;
+// Between two reads a row moves once in a rotation: three in a row are more than chance.
+const ROW_READS = 3;
+
+/**
+ * A row with the key that it names. Between the two reads the row can have been moved, and its old version destroyed or
+ * suspended: then it is read again. Undefined when it is gone by then.
+ */
+async function withKey(
+  database: Database,
+  dataKeys: DataKeys,
+  projectId: string,
+  name: string,
+  read: SecretRow,
+): Promise<{ row: SecretRow; key: DataKey } | undefined> {
+  let row = read;
+  for (let reads = 1; ; reads++) {
+    const keyId = keyIdOf(row, name);
+    try {
+      return { row, key: await dataKeys.get(projectId, keyId) };
+    } catch (error) {
+      if (!(error instanceof KeyringError)) throw error;
+      if (reads < ROW_READS && pastVersion.has(error.code)) {
+        const now = await selectSecret(database, projectId, name);
+        if (now === undefined) return undefined;
+        row = now;
+        if (now.encryption_key_id !== keyId) continue;
+      }
+      // A row whose key is not its project's was tampered with: the same answer as for any other tampering.
+      throw error.code === 'unknown_key' ? decryptionFailed() : error;
+    }
+  }
+}
+
+const pastVersion: ReadonlySet<string> = new Set(['key_destroyed', 'key_disabled', 'unknown_key']);
+
+function keyIdOf({ encryption_key_id }: SecretRow, name: string): string {
+  if (encryption_key_id === null) throw notAdopted(name);
+  return encryption_key_id;
+}
+
+function opened(name: string, row: SecretRow, key: DataKey): OpenedSecret {
+  return new Opened(openRow(key, row), {
+    id: row.id,
+    name,
+    keyId: key.id,
+    stale: key.id !== row.primary_key_id,
+    writtenAt: row.value_written_at ?? undefined,
   });
 }
 
