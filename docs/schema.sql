@@ -1192,7 +1192,10 @@ AS $function$
     if exists (select from keyring.restore_doors d
       where d.transaction_id = pg_catalog.pg_current_xact_id_if_assigned())
     then
-      if exists (select from keyring.encryption_keys k where k.id = stale_key_id and k.state <> 'destroyed') then
+      -- Waits for a destroy that is under way, and a later one waits for us and counts the row.
+      if exists (select from keyring.encryption_keys k
+        where k.id = stale_key_id and k.state <> 'destroyed' for key share)
+      then
         return;
       end if;
       raise exception 'the version % of a row in % is destroyed: it would never open', stale_key_id, column_label
@@ -1325,7 +1328,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261124000400' $function$;
+AS $function$ select '20261124000500' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

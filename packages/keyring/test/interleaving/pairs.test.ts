@@ -3,7 +3,7 @@ import { isolations } from '../database/support.ts';
 import type { MakeActor } from './support/actors.ts';
 import { newFindings, type Findings } from './support/explore.ts';
 import { actorsOf, choices } from './support/groups.ts';
-import { expectSound, lockTheVersionAtTheDoor, summary, useInterleavings } from './support/interleavings.ts';
+import { expectSound, summary, useInterleavings } from './support/interleavings.ts';
 import { starts } from './support/starts.ts';
 
 const interleavings = useInterleavings();
@@ -13,7 +13,6 @@ async function runPairs(
   start: (typeof situations)[number],
   pairs: readonly (readonly MakeActor[])[],
 ): Promise<Findings> {
-  if (start === 'destructible') await lockTheVersionAtTheDoor(interleavings);
   const findings = newFindings();
   for (const pair of pairs) await interleavings.runAll(starts[start], pair, { findings });
   return findings;

@@ -78,10 +78,3 @@ export function summary(what: string, { schedules, cut, waits, refusals, ends }:
 export function expectSound({ violations }: Findings): void {
   expect(Object.fromEntries(violations)).toEqual({});
 }
-
-/** The restore door with the version's row locked: with it, a restore and a destroy cannot miss each other. */
-export function lockTheVersionAtTheDoor(on: Interleavings): Promise<void> {
-  return on.rewrite('keyring.refuse_stale', (source) =>
-    source.replace(/(where k\.id = stale_key_id and k\.state <> 'destroyed')\)/, '$1 for key share)'),
-  );
-}
