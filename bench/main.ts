@@ -8,12 +8,20 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { startBench, type Measure } from './support.ts';
 import { renderTable } from './table.ts';
+import { againMeasures } from './again.ts';
+import { fleetMeasures } from './fleet.ts';
 import { getMeasures } from './get.ts';
+import { pgcryptoMeasures } from './pgcrypto.ts';
 import { readMeasures } from './reads.ts';
+import { smallMeasures } from './small.ts';
 import { sweepMeasures } from './sweep.ts';
 
 const suites: Readonly<Record<string, (bench: Awaited<ReturnType<typeof startBench>>) => Promise<Measure[]>>> = {
   sweep: sweepMeasures,
+  small: smallMeasures,
+  fleet: fleetMeasures,
+  again: againMeasures,
+  pgcrypto: pgcryptoMeasures,
   get: getMeasures,
   reads: readMeasures,
 };

@@ -2,11 +2,12 @@ import { performance } from 'node:perf_hooks';
 import { secretAadBuilder } from '../packages/keyring/src/envelope/aad.ts';
 import { open, seal } from '../packages/keyring/src/envelope/seal.ts';
 import { peakMemory, type Bench, type BenchDatabase, type Measure } from './support.ts';
+import { rotate } from './rotate.ts';
 import { rate, ratio, seconds } from './table.ts';
 
 /** One project: sweep and time to completed, against what the two halves of the work cost alone. */
 export async function sweepMeasures(bench: Bench): Promise<Measure[]> {
-  const secrets = bench.quick ? 20_000 : 100_000;
+  const secrets = bench.quick ? 20_000 : 1_000_000;
   const database = await bench.database({ projects: 1, secretsEach: secrets });
   try {
     const crypto = await bareCrypto(database, secrets);
@@ -52,12 +53,8 @@ export async function sweepMeasures(bench: Bench): Promise<Measure[]> {
 async function rotateOnce(database: BenchDatabase): Promise<{ sweepMs: number; totalMs: number }> {
   const keyring = await database.open();
   try {
-    const start = performance.now();
-    const { id } = await keyring.rotations.request({ projects: 'all', reason: 'bench', pace: 'full' });
-    const rotation = await keyring.rotations.run(id);
-    const totalMs = performance.now() - start;
-    if (rotation.state !== 'completed') throw new Error(`the rotation ended ${rotation.state}`);
-    const [project] = (await keyring.rotations.get(id))?.projectDetails ?? [];
+    const { detail, totalMs } = await rotate(keyring, 'all');
+    const [project] = detail.projectDetails;
     if (project?.promotedAt === undefined || project.sweptAt === undefined) throw new Error('the sweep has no times');
     return { sweepMs: project.sweptAt.getTime() - project.promotedAt.getTime(), totalMs };
   } finally {
