@@ -6,6 +6,7 @@ import { registerInspect } from './commands/inspect.ts';
 import { registerKeys } from './commands/keys.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerProject } from './commands/project.ts';
+import { registerQuarantine } from './commands/quarantine.ts';
 import { registerReceipt } from './commands/receipt.ts';
 import { registerRootKey } from './commands/root-key.ts';
 import { registerRotate } from './commands/rotate.ts';
@@ -23,6 +24,7 @@ const registrations = [
   registerRotations,
   registerKeys,
   registerCompromise,
+  registerQuarantine,
   registerReceipt,
   registerAudit,
   registerDoctor,

@@ -1,14 +1,14 @@
-import { KeyringError, type KeyVersion } from '@meshhook/keyring';
+import type { Keyring, KeyVersion } from '@meshhook/keyring';
 import type { Command } from 'commander';
 import { group, leaf } from '../command.ts';
+import { confirm } from '../confirm.ts';
 import { knownKey } from '../known-key.ts';
 import { withKeyring, type App } from '../session.ts';
-import { ask } from '../terminal/prompt.ts';
 import { table, type Column } from '../terminal/table.ts';
 import { count, day, instant, line } from '../terminal/text.ts';
 
 export function registerKeys(program: Command, app: App): void {
-  const keys = group(program, 'keys', 'key versions: list them, destroy one');
+  const keys = group(program, 'keys', 'key versions: list them, suspend, restore or destroy one');
 
   leaf(keys, 'list', 'lists key versions with their ids, fingerprints and times', [
     'mh-keys keys list',
@@ -38,28 +38,44 @@ export function registerKeys(program: Command, app: App): void {
     .action(async (id: string, { reason, yes }: { reason: string; yes?: boolean }) => {
       const key = await withKeyring(app, async (keyring) => {
         const found = await knownKey(keyring, id);
-        if (yes !== true) await confirm(app, found);
+        if (yes !== true) await confirm(app, erasing(found));
         return keyring.keys.destroy(found.id, { reason });
       });
       app.terminal.result({ key }, () => destroyed(key));
     });
+
+  const move = (verb: 'disable' | 'restore', does: string, done: (key: KeyVersion) => string): void => {
+    leaf(keys, `${verb} <key>`, does, [
+      `mh-keys keys ${verb} 6f1c2f0e-0b0a-4d43-9a53-0c6a2b5b8f11 --reason 'does anything need it?'`,
+    ])
+      .requiredOption('--reason <text>', 'why, for the audit log')
+      .action(async (id: string, { reason }: { reason: string }) => {
+        const key = await withKeyring(app, async (keyring: Keyring) =>
+          keyring.keys[verb]((await knownKey(keyring, id)).id, { reason }),
+        );
+        app.terminal.result({ key }, () => done(key));
+      });
+  };
+  move('disable', 'suspends a version that no row names: it opens nothing, until it is restored', (key) =>
+    [
+      line`Version ${key.version} of ${key.projectName} is ${key.status}: what still needs it fails now.`,
+      `It comes back with \`mh-keys keys restore ${key.id} --reason …\`.`,
+    ].join('\n'),
+  );
+  move(
+    'restore',
+    'brings a suspended version back',
+    (key) => line`Version ${key.version} of ${key.projectName} is ${key.status} again.`,
+  );
 }
 
-async function confirm({ stdin, stderr, terminal }: App, key: KeyVersion): Promise<void> {
-  if (stdin.isTTY !== true) {
-    throw new KeyringError('invalid_argument', 'There is no terminal to ask at whether you are sure.', {
-      remedy: 'Add --yes.',
-    });
-  }
-  terminal.say(
-    line`This erases version ${key.version} of ${key.projectName} for good (${key.status}, ${count(key.rows)} rows).`,
-  );
-  const typed = await ask(stdin, stderr, 'Type the id of the key to go on: ', { hidden: false });
-  if (typed.trim().toLowerCase() !== key.id) {
-    throw new KeyringError('invalid_argument', 'That is another id. Nothing was destroyed.', {
-      remedy: 'Check the id with `mh-keys keys list`.',
-    });
-  }
+function erasing(key: KeyVersion): Parameters<typeof confirm>[1] {
+  return {
+    warning: line`This erases version ${key.version} of ${key.projectName} for good (${key.status}, ${count(key.rows)} rows).`,
+    wanted: key.id,
+    what: 'id of the key',
+    remedy: 'Check the id with `mh-keys keys list`.',
+  };
 }
 
 function destroyed({ version, projectName, destroyedAt }: KeyVersion): string {

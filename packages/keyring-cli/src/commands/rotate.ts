@@ -4,7 +4,7 @@ import { leaf, wholeNumber } from '../command.ts';
 import { detail, drive, requireEnd } from '../drive.ts';
 import { Unhealthy } from '../exit-codes.ts';
 import { withKeyring, type App } from '../session.ts';
-import { plural } from '../terminal/text.ts';
+import { count, duration, plural } from '../terminal/text.ts';
 import { quarantineTable, rotationSummary } from '../views.ts';
 
 interface Options {
@@ -64,9 +64,7 @@ export function registerRotate(program: Command, app: App): void {
         rotate.error('error: say what to rotate: --project <project>, --all, --due, --older-than <days>, or --resume');
       }
       if (options.dryRun === true) {
-        await withKeyring(app, async (keyring) =>
-          preview(app, await keyring.rotations.preview(await ask(keyring, options))),
-        );
+        await withKeyring(app, (keyring) => dryRun(app, keyring, options), { minds: 'signal' });
       } else {
         await withKeyring(app, (keyring) => run(app, keyring, options), { minds: 'signal' });
       }
@@ -114,17 +112,35 @@ async function run(app: App, keyring: Keyring, options: Options): Promise<void> 
   requireEnd(rotation, 'completed');
 }
 
-function preview({ terminal }: App, found: RotationPreview): void {
-  const { projects, rows, unreadable } = found;
+async function dryRun({ terminal, signal }: App, keyring: Keyring, options: Options): Promise<void> {
+  let found: RotationPreview;
+  try {
+    found = await keyring.rotations.preview(await ask(keyring, options), {
+      signal,
+      onProgress: ({ rows, total }) => {
+        terminal.status(`${count(rows)} of ${plural(total, 'row')} opened`);
+      },
+    });
+  } finally {
+    terminal.clearStatus();
+  }
+  const { projects, rows, unreadable, unreadableRows, estimate } = found;
   terminal.result({ preview: found }, () => {
-    const what = `Would move ${plural(rows, 'row')} of ${plural(projects, 'project')}. Nothing was changed.`;
-    return unreadable.length === 0 ? what : `${what}\n\n${quarantineTable(terminal, unreadable)}`;
+    const lines = [`Would move ${plural(rows, 'row')} of ${plural(projects, 'project')}. Nothing was changed.`];
+    if (estimate !== undefined) {
+      const rate = count(Math.round(estimate.rowsPerSecond));
+      lines.push(
+        `At full speed it would take about ${duration(estimate.seconds * 1000)}: ${rate} rows a second, by a sample of ${count(estimate.sampled)}.`,
+      );
+    }
+    if (unreadable.length > 0) lines.push('', quarantineTable(terminal, unreadable));
+    return lines.join('\n');
   });
-  if (unreadable.length > 0) {
+  if (unreadableRows > 0) {
     throw new Unhealthy(
-      `${plural(unreadable.length, 'row does not', 'rows do not')} open, and would block the rotation.`,
+      `${plural(unreadableRows, 'row does not', 'rows do not')} open, and would block the rotation.`,
       'Mend them first: docs/runbooks/a-row-does-not-open.md.',
-      { unreadable: unreadable.length },
+      { unreadable: unreadableRows },
     );
   }
 }

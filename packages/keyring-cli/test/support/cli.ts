@@ -39,6 +39,7 @@ export interface Answer {
     readonly status: string;
     readonly rows: number;
   }[];
+  readonly quarantine: readonly { readonly rowId: string }[];
   readonly exposed: readonly { readonly name: string | null }[];
   readonly rotation: { readonly id: string };
   readonly rotations: readonly { readonly id: string; readonly state: string }[];
