@@ -50,7 +50,12 @@ beforeEach(async () => {
   });
   const name = `${live.name}_backup`;
   await expect
-    .poll(() => outcome(query(inDatabase(live.adminUrl, 'postgres'), `create database ${name} template ${live.name}`)))
+    .poll(
+      () => outcome(query(inDatabase(live.adminUrl, 'postgres'), `create database ${name} template ${live.name}`)),
+      {
+        timeout: 30_000,
+      },
+    )
     .toBe('done');
   backup = { name, adminUrl: inDatabase(live.adminUrl, name), serviceUrl: inDatabase(live.serviceUrl, name) };
 });
