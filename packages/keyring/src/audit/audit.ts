@@ -1,6 +1,6 @@
 import type { Audit, AuditEntry } from '../api.ts';
 import type { Queryable } from '../db/port.ts';
-import { insertEntry, selectEntries } from './store.ts';
+import { insertEntries, insertEntry, selectEntries } from './store.ts';
 
 /** What somebody did, before it has a place and a time. `details` never holds a value or key bytes. */
 export interface NewAuditEntry {
@@ -16,12 +16,15 @@ export interface NewAuditEntry {
 export interface AuditTrail extends Audit {
   readonly actor: string;
   record(tx: Queryable, entry: NewAuditEntry): Promise<void>;
+  /** The same for many, in their order, by one statement. */
+  recordAll(tx: Queryable, entries: readonly NewAuditEntry[]): Promise<void>;
 }
 
 export function auditTrail(database: Queryable, actor: string): AuditTrail {
   return {
     actor,
     record: (tx, entry) => insertEntry(tx, actor, entry),
+    recordAll: (tx, entries) => insertEntries(tx, actor, entries),
     list: ({ projectId, limit = 100, before } = {}) =>
       selectEntries(database, { projectId, before, limit: Math.min(Math.max(limit, 1), 1000) }),
   };

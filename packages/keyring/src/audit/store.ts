@@ -19,6 +19,26 @@ export async function insertEntry(tx: Queryable, actor: string, entry: NewAuditE
   });
 }
 
+export async function insertEntries(tx: Queryable, actor: string, entries: readonly NewAuditEntry[]): Promise<void> {
+  await tx.query({
+    text: `insert into keyring.audit_log (actor, action, outcome, project_id, subject, reason, details)
+           select $1, e.action, e.outcome, e.project_id, e.subject, e.reason, e.details
+           from unnest($2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::jsonb[])
+             with ordinality as e (action, outcome, project_id, subject, reason, details, place)
+           order by e.place`,
+    values: [
+      actor,
+      entries.map((entry) => entry.action),
+      entries.map((entry) => entry.outcome ?? 'succeeded'),
+      entries.map((entry) => entry.projectId ?? null),
+      entries.map((entry) => entry.subject),
+      entries.map((entry) => entry.reason ?? null),
+      entries.map((entry) => JSON.stringify(entry.details ?? {})),
+    ],
+    name: 'audit_insert_all',
+  });
+}
+
 export async function selectEntries(
   database: Queryable,
   { projectId, before, limit }: { projectId: string | undefined; before: string | undefined; limit: number },

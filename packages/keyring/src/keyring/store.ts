@@ -166,21 +166,24 @@ export async function markRolledBack(tx: Queryable, keyId: string): Promise<void
   });
 }
 
-/** Starts the retention window of every version of a project that was used once and is no longer primary. */
-export async function startRetention(tx: Queryable, projectId: string): Promise<string[]> {
-  const { rows } = await tx.query<{ id: string }>({
+/** Starts the retention window of every version of these projects that was used once and is no longer primary. */
+export async function startRetention(
+  tx: Queryable,
+  projectIds: readonly string[],
+): Promise<{ projectId: string; keyId: string }[]> {
+  const { rows } = await tx.query<{ project_id: string; id: string }>({
     text: `update keyring.encryption_keys k
            set retention_until = now() + (
              select p.retention from keyring.rotation_policies p
-             where p.project_id = $1 or p.project_id is null
+             where p.project_id = k.project_id or p.project_id is null
              order by p.project_id nulls last limit 1)
-           where k.project_id = $1 and k.retention_until is null and k.activated_at is not null
+           where k.project_id = any ($1) and k.retention_until is null and k.activated_at is not null
              and k.state <> 'destroyed'
-             and not exists (select from keyring.keyrings r where r.primary_key_id = k.id and r.project_id = $1)
-           returning k.id`,
-    values: [projectId],
+             and not exists (select from keyring.keyrings r where r.primary_key_id = k.id and r.project_id = k.project_id)
+           returning k.project_id, k.id`,
+    values: [projectIds],
   });
-  return rows.map((row) => row.id);
+  return rows.map((row) => ({ projectId: row.project_id, keyId: row.id }));
 }
 
 export async function eraseKey(tx: Queryable, keyId: string): Promise<boolean> {

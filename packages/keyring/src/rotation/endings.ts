@@ -3,41 +3,72 @@ import { requireSoundCatalog } from '../keyring/columns.ts';
 import { markRolledBack, startRetention } from '../keyring/store.ts';
 import { boundedTransaction } from './bounded.ts';
 import type { RotationContext } from './context.ts';
-import { moveProject, type ProjectProgress } from './project-store.ts';
-import { replaceQuarantine } from './quarantine-store.ts';
-import { recordReceipt } from './receipt.ts';
-import { countOthers } from './rows-store.ts';
+import type { Signer } from '../keyring/signing-keys.ts';
+import { endProjects, moveProject, type ProjectProgress } from './project-store.ts';
+import { clearQuarantine, replaceQuarantine } from './quarantine-store.ts';
+import { selectReceiptFacts } from './receipt-store.ts';
+import { recordReceipts } from './receipt.ts';
 import type { Unreadable } from './rows.ts';
 
 /** Undoes a transaction whose compare-and-set found somebody else's work: read again and go on from there. */
 export class Overtaken extends Error {}
 
-/** The end of a project: the last count, the old versions' retention, the state and its entry, in one transaction. */
+/** A project whose every row was read back and opened under `keyId`. */
+export interface ProvedProject {
+  readonly progress: ProjectProgress;
+  readonly keyId: string;
+  /** Rows that were read back. */
+  readonly verified: number;
+}
+
+/** The end of a project. @throws Overtaken when somebody else moved it, or a row of it is under another version. */
 export async function finalize(
   context: RotationContext,
-  progress: ProjectProgress,
-  keyId: string,
+  proved: ProvedProject,
   to: 'completed' | 'rolled_back',
 ): Promise<'rest'> {
-  const { projectId, rotationId } = progress;
   const signer = await context.signer();
-  await boundedTransaction(context.database, async (tx) => {
-    await requireSoundCatalog(tx);
-    const others = await countOthers(tx, projectId, keyId);
-    if (others > 0) throw new Overtaken();
-    const retired = await startRetention(tx, projectId);
-    // Keys first, the rotation's row after them: the order in which the end of a project takes them.
-    if (!(await moveProject(tx, progress, { to }))) throw new Overtaken();
-    await replaceQuarantine(tx, progress, new Map());
-    await context.audit.record(tx, {
+  await boundedTransaction(context.database, (tx) => finalizeAll(context, tx, [proved], to, signer));
+  return 'rest';
+}
+
+/**
+ * The end of projects of one rotation that stand at the same state: the old versions' retention, the states and their
+ * entries, the last count and the receipts. All of them or none. @throws Overtaken, as `finalize`.
+ */
+export async function finalizeAll(
+  context: RotationContext,
+  tx: Queryable,
+  proved: readonly ProvedProject[],
+  to: 'completed' | 'rolled_back',
+  signer: Signer,
+): Promise<void> {
+  const [first] = proved;
+  if (first === undefined) return;
+  const { rotationId } = first.progress;
+  await requireSoundCatalog(tx);
+  const projectIds = proved.map(({ progress }) => progress.projectId);
+  const retired = await startRetention(tx, projectIds);
+  // Keys first, the rotation's rows after them: the order in which the end of a project takes them.
+  if (!(await endProjects(tx, proved, to))) throw new Overtaken();
+  await clearQuarantine(tx, projectIds);
+  await context.audit.recordAll(
+    tx,
+    proved.map(({ progress: { projectId }, keyId }) => ({
       action: to === 'completed' ? 'rotation.project_completed' : 'rotation.project_rolled_back',
       projectId,
       subject: `rotation:${rotationId}`,
-      details: { key: keyId, retired },
-    });
-    await recordReceipt(tx, progress, keyId, to, signer);
-  });
-  return 'rest';
+      details: { key: keyId, retired: retired.filter((one) => one.projectId === projectId).map((one) => one.keyId) },
+    })),
+  );
+  // After the fence closed, rows under other versions only become fewer: so this count holds for the commit as well.
+  const facts = await selectReceiptFacts(
+    tx,
+    rotationId,
+    proved.map(({ progress, keyId }) => ({ projectId: progress.projectId, keyId })),
+  );
+  if (facts.length < proved.length || facts.some(({ others }) => others > 0)) throw new Overtaken();
+  await recordReceipts(tx, rotationId, facts, to, signer);
 }
 
 /** Before its promote a project has nothing to turn back: the version it staged is never used. */

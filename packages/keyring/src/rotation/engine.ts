@@ -279,7 +279,7 @@ async function verify(
   const { target } = versions(progress);
   const proof = await proveProject(context, progress, target, signal);
   if (proof === 'blocked') return 'rest';
-  if (proof !== 'proved') {
+  if (proof === 'stray') {
     await boundedTransaction(context.database, async (tx) => {
       if (!(await moveProject(tx, progress, { to: 'sweeping' }))) throw new Overtaken();
       await context.audit.record(tx, {
@@ -291,7 +291,7 @@ async function verify(
     });
     return 'again';
   }
-  return finalize(context, progress, target, 'completed');
+  return finalize(context, { progress, keyId: target, verified: proof.verified }, 'completed');
 }
 
 async function sweepBack(
@@ -305,8 +305,8 @@ async function sweepBack(
   if (swept !== 'clear') return swept;
   const proof = await proveProject(context, progress, source, signal);
   if (proof === 'blocked') return 'rest';
-  if (proof !== 'proved') return 'again';
-  return finalize(context, progress, source, 'rolled_back');
+  if (proof === 'stray') return 'again';
+  return finalize(context, { progress, keyId: source, verified: proof.verified }, 'rolled_back');
 }
 
 /** Rows that others hold are waited for outside of here, where other projects get their turn meanwhile. */
@@ -340,7 +340,7 @@ async function proveProject(
   progress: ProjectProgress,
   keyId: string,
   signal: AbortSignal,
-): Promise<'proved' | 'stray' | 'blocked'> {
+): Promise<{ readonly verified: number } | 'stray' | 'blocked'> {
   const columns = await requireSoundCatalog(context.database);
   const { opened, stray, unreadable } = await verifyProject(context, progress.projectId, keyId, columns, signal);
   await noteRowsVerified(context.database, progress, opened);
@@ -348,7 +348,7 @@ async function proveProject(
     await blockRows(context, progress, unreadable, 0);
     return 'blocked';
   }
-  return stray === 0 ? 'proved' : 'stray';
+  return stray === 0 ? { verified: opened } : 'stray';
 }
 
 function versions({ sourceKeyId, targetKeyId }: ProjectProgress): { source: string; target: string } {

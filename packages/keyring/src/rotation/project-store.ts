@@ -193,6 +193,29 @@ export async function noteRowsVerified(database: Queryable, of: ProjectProgress,
   });
 }
 
+/** The end of proved projects of one rotation that stand at the same state: false when somebody else moved one of them. */
+export async function endProjects(
+  tx: Queryable,
+  proved: readonly { readonly progress: ProjectProgress; readonly verified: number }[],
+  to: 'completed' | 'rolled_back',
+): Promise<boolean> {
+  const { rowCount } = await tx.query({
+    text: `update keyring.rotation_projects p
+           set state = $2, finished_at = now(), error_code = null, error_detail = null, rows_verified = c.verified,
+             verified_at = coalesce(verified_at, now()), rows_quarantined = 0
+           from unnest($3::uuid[], $4::text[], $5::bigint[]) as c (project_id, state, verified)
+           where p.rotation_id = $1 and p.project_id = c.project_id and p.state = c.state`,
+    values: [
+      proved[0]?.progress.rotationId,
+      to,
+      proved.map(({ progress }) => progress.projectId),
+      proved.map(({ progress }) => progress.state),
+      proved.map(({ verified }) => verified),
+    ],
+  });
+  return rowCount === proved.length;
+}
+
 /** Blocked projects are tried again, each from where it stood: before its promote, or in its sweep. */
 export async function reopenBlocked(tx: Queryable, rotationId: string): Promise<void> {
   await tx.query({

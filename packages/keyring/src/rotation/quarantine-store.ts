@@ -31,6 +31,11 @@ export async function replaceQuarantine(
   });
 }
 
+/** Every row of these projects opens. */
+export async function clearQuarantine(tx: Queryable, projectIds: readonly string[]): Promise<void> {
+  await tx.query({ text: 'delete from keyring.quarantine where project_id = any ($1)', values: [projectIds] });
+}
+
 export async function selectQuarantine(database: Queryable, rotationId: string): Promise<QuarantinedRow[]> {
   const { rows } = await database.query<{
     project_id: string;

@@ -1,48 +1,75 @@
 import type { Receipt } from '../api.ts';
+import { byteaArray } from '../db/binary-array.ts';
 import type { Queryable } from '../db/port.ts';
 
-/** Everything a receipt says, read in the transaction that finalizes: one JSON value, built by PostgreSQL. */
+/** What a receipt says of a project, as JSON; `others`: rows of it that are under another version than its key. */
+export interface ReceiptFacts {
+  readonly projectId: string;
+  readonly others: number;
+  readonly facts: Record<string, unknown>;
+}
+
+/** Everything the receipts of these projects say, read in the transaction that finalizes them: JSON, built by PostgreSQL. */
 export async function selectReceiptFacts(
   tx: Queryable,
   rotationId: string,
-  projectId: string,
-  keyId: string,
-): Promise<Record<string, unknown>> {
-  const { rows } = await tx.query<{ facts: Record<string, unknown> }>({
-    text: `select jsonb_build_object(
+  projects: readonly { readonly projectId: string; readonly keyId: string }[],
+): Promise<ReceiptFacts[]> {
+  const { rows } = await tx.query<{ project_id: string; others: string; facts: Record<string, unknown> }>({
+    text: `with chosen as (
+             select c.project_id, c.key_id from unnest($2::uuid[], $3::uuid[]) as c (project_id, key_id)
+           ), counted as (
+             select c.project_id, sum(n.row_count) filter (where n.encryption_key_id <> c.key_id) as others,
+               jsonb_agg(jsonb_build_object('label', n.label, 'key', n.encryption_key_id, 'rows', n.row_count)
+                 order by n.label, n.encryption_key_id) as columns
+             from chosen c join keyring.reference_counts_of($2) n on n.project_id = c.project_id
+             group by c.project_id
+           )
+           select p.project_id, coalesce(n.others, 0) as others,
+             jsonb_build_object(
              'rotation', r.id, 'project', jsonb_build_object('id', p.project_id, 'name', p.project_name),
              'requestedBy', r.requested_by, 'reason', r.reason, 'requestedAt', r.requested_at,
              'promotedAt', p.promoted_at, 'finalizedAt', now(),
              'rows', jsonb_build_object('moved', p.rows_moved, 'verified', p.rows_verified),
              'key', (select jsonb_build_object('id', k.id, 'version', k.version, 'fingerprint', encode(k.fingerprint, 'hex'))
-                     from keyring.encryption_keys k where k.id = $3),
+                     from keyring.encryption_keys k where k.id = c.key_id and k.project_id = p.project_id),
              'retired', (select coalesce(jsonb_agg(jsonb_build_object('id', k.id, 'version', k.version,
                            'fingerprint', encode(k.fingerprint, 'hex'), 'retainedUntil', k.retention_until)
                            order by k.version), '[]')
                          from keyring.encryption_keys k
-                         where k.project_id = $2 and k.id <> $3 and k.state <> 'destroyed'
+                         where k.project_id = p.project_id and k.id <> c.key_id and k.state <> 'destroyed'
                            and k.activated_at is not null),
-             'columns', (select coalesce(jsonb_agg(jsonb_build_object('label', c.label, 'key', c.encryption_key_id,
-                           'rows', c.row_count) order by c.label, c.encryption_key_id), '[]')
-                         from keyring.reference_counts($2) c),
-             'auditPosition', (select coalesce(max(a.id), 0)::text from keyring.audit_log a where a.project_id = $2)
+             'columns', coalesce(n.columns, '[]'),
+             'auditPosition', (select coalesce(max(a.id), 0)::text from keyring.audit_log a
+                               where a.project_id = p.project_id)
            ) as facts
-           from keyring.rotations r
-           join keyring.rotation_projects p on p.rotation_id = r.id and p.project_id = $2
-           where r.id = $1`,
-    values: [rotationId, projectId, keyId],
+           from chosen c
+           join keyring.rotations r on r.id = $1
+           join keyring.rotation_projects p on p.rotation_id = r.id and p.project_id = c.project_id
+           left join counted n on n.project_id = c.project_id
+           order by p.project_id`,
+    values: [rotationId, projects.map((one) => one.projectId), projects.map((one) => one.keyId)],
   });
-  return rows[0]?.facts ?? {};
+  return rows.map((row) => ({ projectId: row.project_id, others: Number(row.others), facts: row.facts }));
 }
 
-export async function insertReceipt(
+export async function insertReceipts(
   tx: Queryable,
-  receipt: { rotationId: string; projectId: string; payload: string; signature: Buffer; signingKeyId: string },
+  rotationId: string,
+  signingKeyId: string,
+  receipts: readonly { readonly projectId: string; readonly payload: string; readonly signature: Buffer }[],
 ): Promise<void> {
   await tx.query({
     text: `insert into keyring.receipts (rotation_id, project_id, payload, signature, signing_key_id)
-           values ($1, $2, $3, $4, $5)`,
-    values: [receipt.rotationId, receipt.projectId, receipt.payload, receipt.signature, receipt.signingKeyId],
+           select $1, c.project_id, c.payload, c.signature, $2
+           from unnest($3::uuid[], $4::text[], $5::bytea[]) as c (project_id, payload, signature)`,
+    values: [
+      rotationId,
+      signingKeyId,
+      receipts.map((receipt) => receipt.projectId),
+      receipts.map((receipt) => receipt.payload),
+      byteaArray(receipts.map((receipt) => receipt.signature)),
+    ],
   });
 }
 

@@ -4,8 +4,7 @@ import type { Queryable } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import { ed25519PublicKey, type Signer } from '../keyring/signing-keys.ts';
 import { equalBytes } from '../secret-bytes.ts';
-import type { ProjectProgress } from './project-store.ts';
-import { insertReceipt, selectReceiptFacts } from './receipt-store.ts';
+import { insertReceipts, type ReceiptFacts } from './receipt-store.ts';
 
 const TYPE = 'meshhook-keyring/rotation-receipt/v1';
 
@@ -13,23 +12,18 @@ const TYPE = 'meshhook-keyring/rotation-receipt/v1';
  * Writes and signs what a project's rotation proved, in the transaction that finalizes it: so there is a receipt if and only
  * if the project is finalized. `docs/spec/receipt.md`.
  */
-export async function recordReceipt(
+export async function recordReceipts(
   tx: Queryable,
-  progress: ProjectProgress,
-  keyId: string,
+  rotationId: string,
+  proved: readonly ReceiptFacts[],
   outcome: 'completed' | 'rolled_back',
   signer: Signer,
 ): Promise<void> {
-  const facts = await selectReceiptFacts(tx, progress.rotationId, progress.projectId, keyId);
-  const payload = JSON.stringify({ type: TYPE, outcome, ...facts });
-  const signature = signer.sign(Buffer.from(payload, 'utf8'));
-  await insertReceipt(tx, {
-    rotationId: progress.rotationId,
-    projectId: progress.projectId,
-    payload,
-    signature,
-    signingKeyId: signer.keyId,
+  const receipts = proved.map(({ projectId, facts }) => {
+    const payload = JSON.stringify({ type: TYPE, outcome, ...facts });
+    return { projectId, payload, signature: signer.sign(Buffer.from(payload, 'utf8')) };
   });
+  await insertReceipts(tx, rotationId, signer.keyId, receipts);
 }
 
 /**
