@@ -29,9 +29,22 @@ describe.skipIf(!wanted)('long proofs (MESHHOOK_LONG=1)', () => {
     afterAll(() => installation.end());
 
     const scenarios: Record<string, (keyring: Keyring) => Promise<number>> = {
-      'a rotation': (keyring) => strikeEveryStatement(rotationScenario(installation, keyring, everyWay)),
-      'a rotation with patience': (keyring) => strikeEveryStatement(healingScenario(installation, keyring, everyWay)),
-      'a rollback': (keyring) => strikeEveryStatement(rollbackScenario(installation, keyring, everyWay)),
+      ...Object.fromEntries(
+        (['together', 'alone'] as const).flatMap((way): [string, (keyring: Keyring) => Promise<number>][] => [
+          [
+            `a rotation, its projects ${way},`,
+            (keyring) => strikeEveryStatement(rotationScenario(installation, keyring, everyWay, way)),
+          ],
+          [
+            `a rotation with patience, its projects ${way},`,
+            (keyring) => strikeEveryStatement(healingScenario(installation, keyring, everyWay, way)),
+          ],
+          [
+            `a rollback, its projects ${way},`,
+            (keyring) => strikeEveryStatement(rollbackScenario(installation, keyring, everyWay, way)),
+          ],
+        ]),
+      ),
       'a first put': (keyring) => strikeEveryStatement(firstPutScenario(installation, keyring, everyWay)),
       'an adoption': (keyring) => strikeEveryStatement(adoptScenario(installation, keyring, everyWay)),
     };

@@ -25,8 +25,10 @@ export interface KeyringOptions {
   readonly keyCacheMs?: number;
   /** Rows per statement of a sweep. Default 500. */
   readonly sweepBatchSize?: number;
-  /** Projects a rotation works on at once. Default 4. */
+  /** Units of a rotation, each of one project or many, worked on at once. Default 4. */
   readonly rotationConcurrency?: number;
+  /** Small projects that a rotation takes through a step in one transaction, at most. Default 100. */
+  readonly rotationSetSize?: number;
   /**
    * How long a rotation waits for rows and keyrings that others hold before it calls a project blocked, and for a database
    * that went away before it gives up, in milliseconds. Default 60,000.
@@ -46,6 +48,7 @@ const defaults = {
   keyCacheMs: 300_000,
   sweepBatchSize: 500,
   rotationConcurrency: 4,
+  rotationSetSize: 100,
   lockPatienceMs: 60_000,
   now: () => new Date(),
 };
@@ -56,6 +59,7 @@ const limits: Record<string, readonly [number, number]> = {
   keyCacheMs: [0, 86_400_000],
   sweepBatchSize: [1, 10_000],
   rotationConcurrency: [1, 64],
+  rotationSetSize: [1, 500],
   lockPatienceMs: [0, 86_400_000],
 };
 

@@ -20,6 +20,7 @@ export const sqlStates = {
   deadlock: '40P01',
   canceled: '57014',
   lockNotAvailable: '55P03',
+  syntaxError: '42601',
 } as const;
 
 const unreachableStates = /^(08|57P0[1235]|25P03|53300|28|3D)/;

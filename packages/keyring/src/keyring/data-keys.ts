@@ -17,12 +17,14 @@ import {
 import { KeyCache, type DataKey } from './key-cache.ts';
 import { UsageMeter } from './usage.ts';
 import {
-  insertEncryptionKey,
+  insertEncryptionKeys,
   insertKeyring,
   selectEncryptionKey,
+  selectEncryptionKeys,
   selectLatestVersion,
   selectPrimary,
   type EncryptionKeyRow,
+  type KeyReference,
   type NewEncryptionKey,
 } from './store.ts';
 import type { WrappingKeys } from './wrapping-keys.ts';
@@ -138,14 +140,21 @@ export class DataKeys {
   }
 
   /** Stores a new version and says so in the trail, in the caller's transaction. */
-  async insert(tx: Queryable, key: NewEncryptionKey): Promise<void> {
-    await insertEncryptionKey(tx, key);
-    await this.#audit.record(tx, {
-      action: 'key.created',
-      projectId: key.projectId,
-      subject: `key:${key.id}`,
-      details: { version: key.version },
-    });
+  insert(tx: Queryable, key: NewEncryptionKey): Promise<void> {
+    return this.insertAll(tx, [key]);
+  }
+
+  async insertAll(tx: Queryable, keys: readonly NewEncryptionKey[]): Promise<void> {
+    await insertEncryptionKeys(tx, keys);
+    await this.#audit.recordAll(
+      tx,
+      keys.map((key) => ({
+        action: 'key.created',
+        projectId: key.projectId,
+        subject: `key:${key.id}`,
+        details: { version: key.version },
+      })),
+    );
   }
 
   /**
@@ -154,15 +163,50 @@ export class DataKeys {
    */
   async selfTest(projectId: string, keyId: string): Promise<void> {
     this.#cache.delete(keyId);
-    const { key, version } = await this.get(projectId, keyId);
-    const probe = Buffer.from(`self-test of version ${String(version)}`);
-    const context = Buffer.from('meshhook-keyring/v1 self-test');
-    if (!equalBytes(open(key, keyId, seal(key, keyId, probe, context), context), probe)) throw decryptionFailed();
+    tryOut(await this.get(projectId, keyId));
+  }
+
+  /** `selfTest` of many by one statement: gives the ids of those that are good. */
+  async selfTestAll(keys: readonly KeyReference[]): Promise<Set<string>> {
+    for (const { keyId } of keys) this.#cache.delete(keyId);
+    const loaded = await this.load(keys);
+    const good = new Set<string>();
+    for (const [keyId, key] of loaded)
+      if (
+        isGood(() => {
+          tryOut(key);
+        })
+      )
+        good.add(keyId);
+    return good;
+  }
+
+  /** `get` for many, by one statement for those that are not at hand. Those that cannot be had are left out. */
+  async load(keys: readonly KeyReference[]): Promise<Map<string, DataKey>> {
+    const loaded = new Map<string, DataKey>();
+    const missing = keys.filter(({ projectId, keyId }) => {
+      const cached = this.cached(projectId, keyId);
+      if (cached !== undefined) loaded.set(keyId, cached);
+      return cached === undefined;
+    });
+    if (missing.length === 0) return loaded;
+    for (const row of await selectEncryptionKeys(this.#database, missing)) {
+      isGood(() => {
+        const key = this.#toDataKey(row);
+        this.#cache.set(key);
+        loaded.set(key.id, key);
+      });
+    }
+    return loaded;
   }
 
   async #load(projectId: string, keyId: string): Promise<DataKey> {
     const row = await selectEncryptionKey(this.#database, projectId, keyId);
     if (row === undefined) throw new KeyringError('unknown_key', `The project has no key version ${keyId}.`);
+    return this.#toDataKey(row);
+  }
+
+  #toDataKey(row: EncryptionKeyRow): DataKey {
     return { id: row.id, projectId: row.project_id, version: row.version, key: this.#unwrap(row) };
   }
 
@@ -226,5 +270,23 @@ export class DataKeys {
     // A pointer is small, and a wrong one harmless: a plain bound is enough.
     if (this.#primaries.size >= 100_000) this.#primaries.clear();
     this.#primaries.set(projectId, keyId);
+  }
+}
+
+/** Encrypts and opens a probe. @throws KeyringError `decryption_failed`. */
+function tryOut({ id, key, version }: DataKey): void {
+  const probe = Buffer.from(`self-test of version ${String(version)}`);
+  const context = Buffer.from('meshhook-keyring/v1 self-test');
+  if (!equalBytes(open(key, id, seal(key, id, probe, context), context), probe)) throw decryptionFailed();
+}
+
+/** False when a key is not to be had; whoever asks for it alone is told why. */
+function isGood(use: () => void): boolean {
+  try {
+    use();
+    return true;
+  } catch (error) {
+    if (error instanceof KeyringError) return false;
+    throw error;
   }
 }

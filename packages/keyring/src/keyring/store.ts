@@ -1,3 +1,4 @@
+import { byteaArray } from '../db/binary-array.ts';
 import type { Queryable } from '../db/port.ts';
 
 export interface WrappingKeyRow {
@@ -76,6 +77,25 @@ export async function selectEncryptionKey(
   return rows[0];
 }
 
+/** Keys by their ids; those that are not of the project named beside them are left out. */
+export async function selectEncryptionKeys(
+  database: Queryable,
+  keys: readonly KeyReference[],
+): Promise<EncryptionKeyRow[]> {
+  const { rows } = await database.query<EncryptionKeyRow>({
+    text: `select k.id, k.project_id, k.version, k.state, k.wrapped_key, k.wrapping_key_id, k.fingerprint
+           from unnest($1::uuid[], $2::uuid[]) as c (project_id, id)
+           join keyring.encryption_keys k on k.id = c.id and k.project_id = c.project_id`,
+    values: [keys.map((key) => key.projectId), keys.map((key) => key.keyId)],
+  });
+  return rows;
+}
+
+export interface KeyReference {
+  readonly projectId: string;
+  readonly keyId: string;
+}
+
 export interface NewEncryptionKey {
   readonly id: string;
   readonly projectId: string;
@@ -85,11 +105,21 @@ export interface NewEncryptionKey {
   readonly fingerprint: Buffer;
 }
 
-export async function insertEncryptionKey(tx: Queryable, key: NewEncryptionKey): Promise<void> {
+export async function insertEncryptionKeys(tx: Queryable, keys: readonly NewEncryptionKey[]): Promise<void> {
   await tx.query({
     text: `insert into keyring.encryption_keys (id, project_id, version, wrapped_key, wrapping_key_id, fingerprint)
-           values ($1, $2, $3, $4, $5, $6)`,
-    values: [key.id, key.projectId, key.version, key.wrappedKey, key.wrappingKeyId, key.fingerprint],
+           select n.id, n.project_id, n.version, n.wrapped_key, n.wrapping_key_id, n.fingerprint
+           from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bytea[], $5::uuid[], $6::bytea[])
+             as n (id, project_id, version, wrapped_key, wrapping_key_id, fingerprint)
+           order by n.project_id`,
+    values: [
+      keys.map((key) => key.id),
+      keys.map((key) => key.projectId),
+      keys.map((key) => key.version),
+      byteaArray(keys.map((key) => key.wrappedKey)),
+      keys.map((key) => key.wrappingKeyId),
+      byteaArray(keys.map((key) => key.fingerprint)),
+    ],
   });
 }
 
@@ -149,6 +179,31 @@ export async function movePrimary(
   return rowCount === 1;
 }
 
+/**
+ * Moves the pointers of projects whose fair queue is empty at this moment, and waits in no queue: the others keep theirs.
+ * Gives the ids of the projects whose pointer was at `from` and moved.
+ */
+export async function movePrimaries(
+  tx: Queryable,
+  moves: readonly { readonly projectId: string; readonly from: string; readonly to: string }[],
+): Promise<Set<string>> {
+  const { rows: turns } = await tx.query<{ project_id: string }>({
+    text: `select c.project_id from (select unnest($1::uuid[]) as project_id order by 1) c
+           where pg_catalog.pg_try_advisory_xact_lock(keyring.project_lock(c.project_id))`,
+    values: [moves.map((move) => move.projectId)],
+  });
+  const free = new Set(turns.map((row) => row.project_id));
+  const ours = moves.filter(({ projectId }) => free.has(projectId));
+  const { rows } = await tx.query<{ project_id: string }>({
+    text: `update keyring.keyrings k set primary_key_id = c.new_key, promoted_at = now()
+           from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as c (project_id, old_key, new_key)
+           where k.project_id = c.project_id and k.primary_key_id = c.old_key
+           returning k.project_id`,
+    values: [ours.map((move) => move.projectId), ours.map((move) => move.from), ours.map((move) => move.to)],
+  });
+  return new Set(rows.map((row) => row.project_id));
+}
+
 export async function markCompromised(tx: Queryable, keyId: string): Promise<boolean> {
   const { rowCount } = await tx.query({
     text: `update keyring.encryption_keys set state = 'compromised', compromised_at = now()
@@ -158,11 +213,11 @@ export async function markCompromised(tx: Queryable, keyId: string): Promise<boo
   return rowCount === 1;
 }
 
-export async function markRolledBack(tx: Queryable, keyId: string): Promise<void> {
+export async function markRolledBack(tx: Queryable, keyIds: readonly string[]): Promise<void> {
   await tx.query({
     text: `update keyring.encryption_keys set rolled_back_at = now()
-           where id = $1 and rolled_back_at is null and state <> 'destroyed'`,
-    values: [keyId],
+           where id = any ($1) and rolled_back_at is null and state <> 'destroyed'`,
+    values: [keyIds],
   });
 }
 

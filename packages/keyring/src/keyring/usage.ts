@@ -3,6 +3,7 @@ import { reserveUsage } from './usage-store.ts';
 
 // A process that dies loses at most this much of a version's budget of thousands of millions.
 const BLOCK = 1_000;
+const MOST_VERSIONS = 100_000;
 
 /**
  * Counts the encryptions of each version (SP 800-38D, 8.3: at most 2^32 with random nonces) by reserving blocks in the
@@ -17,18 +18,30 @@ export class UsageMeter {
   }
 
   /** Resolves once `count` encryptions under a version are accounted for. */
-  async spend(keyId: string, count: number): Promise<void> {
-    for (;;) {
-      const left = this.#left.get(keyId) ?? 0;
-      if (left >= count) {
-        this.#left.set(keyId, left - count);
-        return;
-      }
-      const block = Math.max(BLOCK, count);
-      await reserveUsage(this.#database, keyId, block);
+  spend(keyId: string, count: number): Promise<void> {
+    return this.spendAll([{ keyId, count }]);
+  }
+
+  /** The same for many versions, each named once, by one statement at most. */
+  async spendAll(wanted: readonly { readonly keyId: string; readonly count: number }[]): Promise<void> {
+    for (let missing = this.#take(wanted); missing.length > 0; missing = this.#take(missing)) {
+      const blocks = missing.map(({ keyId, count }) => ({ keyId, encryptions: Math.max(BLOCK, count) }));
+      await reserveUsage(this.#database, blocks);
+      if (this.#left.size >= MOST_VERSIONS) this.#left.clear();
       // Others may have reserved, and spent, meanwhile: add to what is there now.
-      if (this.#left.size >= 100_000) this.#left.clear();
-      this.#left.set(keyId, (this.#left.get(keyId) ?? 0) + block);
+      for (const { keyId, encryptions } of blocks) {
+        this.#left.set(keyId, (this.#left.get(keyId) ?? 0) + encryptions);
+      }
     }
+  }
+
+  /** Takes what is reserved already; gives those for which it is not enough. */
+  #take<Wanted extends { readonly keyId: string; readonly count: number }>(wanted: readonly Wanted[]): Wanted[] {
+    return wanted.filter(({ keyId, count }) => {
+      const left = this.#left.get(keyId) ?? 0;
+      if (left < count) return true;
+      this.#left.set(keyId, left - count);
+      return false;
+    });
   }
 }

@@ -4,14 +4,18 @@ import { transaction, type Database, type Queryable } from '../db/port.ts';
 export const LOCK_WAIT_MS = 2_000;
 
 /**
- * A transaction that waits for no lock longer than `LOCK_WAIT_MS` (SQLSTATE 55P03 then): one tenant's open transaction, as a
+ * A transaction that waits for no lock longer than `waitMs` (SQLSTATE 55P03 then): one tenant's open transaction, as a
  * delete of its project, must not hold a worker of all.
  */
-export function boundedTransaction<T>(database: Database, work: (tx: Queryable) => Promise<T>): Promise<T> {
+export function boundedTransaction<T>(
+  database: Database,
+  work: (tx: Queryable) => Promise<T>,
+  waitMs = LOCK_WAIT_MS,
+): Promise<T> {
   return transaction(database, async (tx) => {
     await tx.query({
       text: `select pg_catalog.set_config('lock_timeout', $1, true)`,
-      values: [String(LOCK_WAIT_MS)],
+      values: [String(waitMs)],
     });
     return work(tx);
   });

@@ -100,7 +100,7 @@ async function exchange(
   const open = await overtakeProject(tx, projectId);
   for (const { rotationId, targetKeyId, promoted } of open) {
     // A version that was staged and never used is never used.
-    if (targetKeyId !== undefined && !promoted) await markRolledBack(tx, targetKeyId);
+    if (targetKeyId !== undefined && !promoted) await markRolledBack(tx, [targetKeyId]);
     await audit.record(tx, {
       action: 'rotation.project_overtaken',
       projectId,

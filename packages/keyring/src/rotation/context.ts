@@ -14,6 +14,7 @@ export interface RotationContext {
   readonly signer: () => Promise<Signer>;
   readonly sweepBatchSize: number;
   readonly rotationConcurrency: number;
+  readonly rotationSetSize: number;
   readonly lockPatienceMs: number;
   /** Names this process in the rotations it drives. */
   readonly runner: string;

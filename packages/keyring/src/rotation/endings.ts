@@ -77,7 +77,7 @@ export async function cancel(context: RotationContext, progress: ProjectProgress
     if (!(await moveProject(tx, progress, { to: 'canceled', errorCode: 'rolled_back_before_promote' }))) {
       throw new Overtaken();
     }
-    if (progress.targetKeyId !== undefined) await markRolledBack(tx, progress.targetKeyId);
+    if (progress.targetKeyId !== undefined) await markRolledBack(tx, [progress.targetKeyId]);
     await context.audit.record(tx, {
       action: 'rotation.project_canceled',
       projectId: progress.projectId,

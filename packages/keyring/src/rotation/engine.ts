@@ -196,7 +196,7 @@ async function turnBack(
   if (trouble !== undefined) return block(context, progress, 'key_unavailable', `There is no way back: ${trouble}`);
   return moving(context, progress, attempt, async (tx, waitMs) => {
     if (!(await movePrimary(tx, { projectId, from: target, to: source, waitMs }))) throw new Overtaken();
-    await markRolledBack(tx, target);
+    await markRolledBack(tx, [target]);
     if (!(await moveProject(tx, progress, { to: 'rolling_back', direction: 'back' }))) throw new Overtaken();
     await context.audit.record(tx, {
       action: 'key.rolled_back',

@@ -133,6 +133,20 @@ export async function selectProgress(
   return rows[0] && toProgress(rows[0]);
 }
 
+/** `selectProgress` of many, by id. */
+export async function selectProgresses(
+  database: Queryable,
+  rotationId: string,
+  projectIds: readonly string[],
+): Promise<ProjectProgress[]> {
+  const { rows } = await database.query<ProgressRow>({
+    text: `select ${progressColumns} from keyring.rotation_projects p
+           where p.rotation_id = $1 and p.project_id = any ($2) order by p.project_id`,
+    values: [rotationId, projectIds],
+  });
+  return rows.map(toProgress);
+}
+
 export interface ProjectMove {
   readonly to: RotationProjectState;
   readonly direction?: Direction;

@@ -1,19 +1,34 @@
 import type { WorkResult, WorkUnit } from '../api.ts';
 import type { RotationContext } from './context.ts';
 import { advanceProject } from './engine.ts';
+import { advanceTogether } from './fleet/advance.ts';
 import type { Direction } from './rotation-store.ts';
 
-/** Takes projects of a rotation as far as they go now, one after the other; waits for nobody. */
+/**
+ * Takes projects of a rotation as far as they go now; waits for nobody. Many go together, in parts of `rotationSetSize`; those that
+ * cannot are given back, each to be taken alone.
+ */
 export async function advanceProjects(
   context: RotationContext,
-  unit: WorkUnit,
+  { rotationId, projectIds, attempt }: WorkUnit,
   direction: Direction,
   signal: AbortSignal,
 ): Promise<WorkResult> {
+  const size = context.rotationSetSize;
   const waiting: { projectId: string; attempt: number; afterMs: number }[] = [];
+  if (projectIds.length > 1 && size > 1) {
+    for (let from = 0; from < projectIds.length; from += size) {
+      signal.throwIfAborted();
+      const part = projectIds.slice(from, from + size);
+      for (const projectId of await advanceTogether(context, rotationId, part, direction, signal)) {
+        waiting.push({ projectId, attempt, afterMs: 0 });
+      }
+    }
+    return { waiting, held: [] };
+  }
   const held: string[] = [];
-  for (const projectId of unit.projectIds) {
-    const outcome = await advanceProject(context, unit.rotationId, projectId, direction, unit.attempt, signal);
+  for (const projectId of projectIds) {
+    const outcome = await advanceProject(context, rotationId, projectId, direction, attempt, signal);
     if (outcome === 'held') held.push(projectId);
     else if (outcome !== 'rest') {
       waiting.push({ projectId, attempt: outcome.tried + 1, afterMs: outcome.retryAfterMs });

@@ -21,9 +21,10 @@ import { backoffMs, pause } from './wait.ts';
 const BEAT_MS = 400;
 const LEASE_MS = 5_000;
 
-// As many as are promoted in one transaction, and few enough that a unit is done within seconds.
+// Few enough that a unit is done within seconds.
 const PROJECTS_PER_UNIT = 500;
-// Few projects are spread, so that there is something to do for every lane.
+// So many go through their steps together in hardly more time than one. More are spread, so that there is something for every lane.
+const LEAST_PROJECTS_PER_UNIT = 50;
 const LEAST_UNITS = 8;
 
 const driven: ReadonlySet<RotationState> = new Set(['requested', 'running', 'rolling_back']);
@@ -147,7 +148,7 @@ async function advanceAll(
     projectIds,
     attempt,
   });
-  const size = Math.min(PROJECTS_PER_UNIT, Math.ceil(projects.length / LEAST_UNITS));
+  const size = Math.min(PROJECTS_PER_UNIT, Math.max(LEAST_PROJECTS_PER_UNIT, Math.ceil(projects.length / LEAST_UNITS)));
   const queue: { unit: WorkUnit; notBefore: number }[] = [];
   for (let from = 0; from < projects.length; from += size) {
     queue.push({ unit: unit(projects.slice(from, from + size), 1), notBefore: 0 });

@@ -17,12 +17,12 @@ beforeAll(async () => {
 });
 afterAll(() => installation.end());
 
-test(
-  'a rotation that never hears what became of any one statement is finished by the next process, all the same',
-  async () => {
-    const points = await strikeEveryStatement(rotationScenario(installation, keyring, byTurns.slice(1, 2)));
-    console.log(`rotation, unheard: ${String(points)} fault points`);
-    expect(points).toBeGreaterThan(25);
+test.each(['together', 'alone'] as const)(
+  'a rotation that never hears what became of any one statement is finished by the next process, all the same (its projects %s)',
+  async (way) => {
+    const points = await strikeEveryStatement(rotationScenario(installation, keyring, byTurns.slice(1, 2), way));
+    console.log(`rotation, unheard, ${way}: ${String(points)} fault points`);
+    expect(points).toBeGreaterThan(20);
   },
   PATIENCE,
 );

@@ -366,6 +366,7 @@ function stopBefore(wanted: (statement: Statement) => boolean): (database: Datab
 /** The broken project promoted and nothing of it swept, the rotation paused. */
 async function pausedAfterPromote(): Promise<{ id: string }> {
   const stopped = await installation.open({
+    rotationSetSize: 1,
     wrap: stopBefore(({ text, values }) => text.includes('rows_total = rows_moved') && values?.[1] === broken.id),
   });
   const { id } = await stopped.rotations.request({ projects: 'all' });

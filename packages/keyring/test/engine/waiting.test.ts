@@ -461,7 +461,7 @@ async function stopAfterPromoteOf(project: KnownProject): Promise<string> {
     ({ text, values }) => {
       if (text.includes('rows_total = rows_moved') && values?.[1] === project.id) stop.abort();
     },
-    { rotationConcurrency: 1 },
+    { rotationConcurrency: 1, rotationSetSize: 1 },
   );
   const { id } = await stopping.rotations.request({ projects: [held.id, free.id] });
   expect(await codeOf(stopping.rotations.run(id, { signal: stop.signal }))).toBe('interrupted');
@@ -478,6 +478,7 @@ function disturbed(kind: string, disturb: () => Promise<unknown>): Promise<Keyri
   return installation.open({
     sweepBatchSize: 1,
     rotationConcurrency: 1,
+    rotationSetSize: 1,
     wrap: (database) =>
       interceptDatabase(database, async ({ statement, send }) => {
         if (statement.text.includes(kind)) {

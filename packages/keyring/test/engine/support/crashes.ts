@@ -113,10 +113,13 @@ export async function crashPostgres(crashes: number, random: Random): Promise<st
     const projects = await fill(await installation.open());
     const struck: string[] = [];
     for (let crash = 1; crash <= crashes; crash++) {
-      let left = 20 + random(250);
+      // Together, two projects are a few dozen statements; alone, some hundreds.
+      const together = crash % 2 === 1;
+      let left = together ? 10 + random(40) : 20 + random(250);
       let restarted: Promise<void> | undefined;
       const rotator = await installation.open({
         sweepBatchSize: 2,
+        rotationSetSize: together ? 100 : 1,
         wrap: (database) =>
           interceptDatabase(database, async ({ statement, send }) => {
             if (--left === 0) {

@@ -1,7 +1,7 @@
 import type { Keyring } from '@meshhook/keyring';
 import { expect } from 'vitest';
 import type { FaultScenario, FaultWay } from './faults.ts';
-import type { Installation } from './installation.ts';
+import type { Installation, OpenOptions } from './installation.ts';
 import { interceptDatabase } from './intercept.ts';
 import {
   auditPosition,
@@ -23,8 +23,13 @@ interface RotationWorld {
   readonly audited: string;
 }
 
+/** Whether the projects of a rotation go through its steps together, or one after the other: two sets of statements. */
+export type Way = 'together' | 'alone';
+
 /** Batches so small that a rotation is many statements; no patience, so that a lost connection is told at once. */
-const impatient = { sweepBatchSize: 1, rotationConcurrency: 1, lockPatienceMs: 0 };
+function impatient(way: Way): OpenOptions {
+  return { sweepBatchSize: 1, rotationConcurrency: 1, lockPatienceMs: 0, rotationSetSize: way === 'alone' ? 1 : 100 };
+}
 
 async function prepareProjects(installation: Installation, keyring: Keyring): Promise<RotationWorld> {
   await clearProjects(installation);
@@ -40,12 +45,13 @@ export function rotationScenario(
   installation: Installation,
   keyring: Keyring,
   plans: readonly FaultWay[],
+  way: Way,
 ): FaultScenario<RotationWorld> {
   return {
     plans,
     prepare: () => prepareProjects(installation, keyring),
     async act({ projects }, fault) {
-      const struck = await installation.open({ ...impatient, wrap: (database) => fault.wrap(database) });
+      const struck = await installation.open({ ...impatient(way), wrap: (database) => fault.wrap(database) });
       fault.arm();
       const rotation = await struck.rotations.request({ projects: projects.map((project) => project.id) });
       await struck.rotations.run(rotation.id);
@@ -86,14 +92,15 @@ export function healingScenario(
   installation: Installation,
   keyring: Keyring,
   plans: readonly FaultWay[],
+  way: Way,
 ): FaultScenario<RotationWorld> {
-  const scenario = rotationScenario(installation, keyring, plans);
+  const scenario = rotationScenario(installation, keyring, plans, way);
   return {
     ...scenario,
     plans: plans.filter((plan) => plan.then === 'the process goes on'),
     async act({ projects }, fault) {
       const struck = await installation.open({
-        ...impatient,
+        ...impatient(way),
         lockPatienceMs: 10_000,
         wrap: (database) => fault.wrap(database),
       });
@@ -109,22 +116,25 @@ interface RollbackWorld extends RotationWorld {
 }
 
 /**
- * Turn back a rotation that stopped in the middle: the first project half swept, the second not begun.
+ * Turn back a rotation that stopped in the middle: the first project half swept, the second not begun; or, where they went together,
+ * both promoted and half of their rows swept.
  */
 export function rollbackScenario(
   installation: Installation,
   keyring: Keyring,
   plans: readonly FaultWay[],
+  way: Way,
 ): FaultScenario<RollbackWorld> {
+  const promoted = way === 'together' ? 2 : 1;
   return {
     plans,
     async prepare() {
       const world = await prepareProjects(installation, keyring);
-      const rotationId = await stopInTheMiddle(installation, world);
+      const rotationId = await stopInTheMiddle(installation, world, way);
       return { ...world, rotationId };
     },
     async act({ rotationId }, fault) {
-      const struck = await installation.open({ ...impatient, wrap: (database) => fault.wrap(database) });
+      const struck = await installation.open({ ...impatient(way), wrap: (database) => fault.wrap(database) });
       fault.arm();
       await struck.rotations.rollback(rotationId);
       await struck.rotations.run(rotationId);
@@ -138,10 +148,12 @@ export function rollbackScenario(
 
       await expectEverySecretFresh(installation, next, projects);
       const detail = await detailOf(next, rotationId);
-      expect(detail.projects).toEqual({ total: 2, rolled_back: 1, canceled: 1 });
+      expect(detail.projects).toEqual(
+        way === 'together' ? { total: 2, rolled_back: 2 } : { total: 2, rolled_back: 1, canceled: 1 },
+      );
       const [first, second] = [...projects].sort((a, b) => (a.id < b.id ? -1 : 1)) as [KnownProject, KnownProject];
       await expectOneHistory(installation, first, 2);
-      await expectOneHistory(installation, second, 1);
+      await expectOneHistory(installation, second, promoted);
       const keys = await next.keys.list({ projectId: first.id });
       expect(keys.map((key) => key.status)).toEqual(['active', 'deactivated']);
       expect(
@@ -152,26 +164,28 @@ export function rollbackScenario(
       expect(await auditSince(installation, audited)).toEqual({
         'rotation.requested': 1,
         'rotation.started': 1,
-        'key.created': 1,
-        'key.promoted': 1,
+        'key.created': promoted,
+        'key.promoted': promoted,
         'rotation.rollback_requested': 1,
-        'key.rolled_back': 1,
-        'rotation.project_rolled_back': 1,
-        'rotation.project_canceled': 1,
+        'key.rolled_back': promoted,
+        'rotation.project_rolled_back': promoted,
+        ...(way === 'alone' ? { 'rotation.project_canceled': 1 } : {}),
         'rotation.rolled_back': 1,
         'signing_key.created': 1,
       });
-      await expectReceipts(next, rotationId, 'rolled_back', [first.secrets.size + first.webhooks.size]);
+      const turned = way === 'together' ? [first, second] : [first];
+      const rows = turned.map(({ secrets, webhooks }) => secrets.size + webhooks.size).sort((a, b) => b - a);
+      await expectReceipts(next, rotationId, 'rolled_back', rows);
       await expectHealthy(next);
     },
   };
 }
 
-/** Runs a rotation until the first row of its first project has moved, and leaves it there. */
-async function stopInTheMiddle(installation: Installation, { projects }: RotationWorld): Promise<string> {
+/** Runs a rotation until the first batch of rows has moved, and leaves it there. */
+async function stopInTheMiddle(installation: Installation, { projects }: RotationWorld, way: Way): Promise<string> {
   const stop = new AbortController();
   const stopping = await installation.open({
-    ...impatient,
+    ...impatient(way),
     wrap: (database) =>
       interceptDatabase(database, async ({ statement, send }) => {
         const answer = await send();

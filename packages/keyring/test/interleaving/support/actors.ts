@@ -152,7 +152,7 @@ export function rollback(from: number, to: number): MakeActor {
     actor('promoter', 'rollback', async (tx) => {
       const move = { projectId: project.projectId, from: project.key(from), to: project.key(to) };
       if (!(await movePrimary(tx, { ...move, waitMs }))) return undefined;
-      await markRolledBack(tx, move.from);
+      await markRolledBack(tx, [move.from]);
       if (!(await moveProject(tx, progressOf(project), { to: 'rolling_back', direction: 'back' }))) return undefined;
       await audit.record(tx, { action: 'key.rolled_back', projectId: project.projectId, subject: `key:${move.from}` });
       return { kind: 'moved', from: move.from, to: move.to };

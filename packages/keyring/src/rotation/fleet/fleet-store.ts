@@ -1,0 +1,183 @@
+import { byteaArray } from '../../db/binary-array.ts';
+import type { Queryable } from '../../db/port.ts';
+import type { RotationProjectState } from '../../api.ts';
+import type { EncryptedColumn } from '../../keyring/columns.ts';
+import type { StoredRow } from '../rows.ts';
+
+/** Where projects stand as to their versions: what a rotation's next one follows. */
+export async function selectHeads(
+  database: Queryable,
+  projectIds: readonly string[],
+): Promise<{ projectId: string; primaryKeyId: string; latestVersion: number }[]> {
+  const { rows } = await database.query<{ project_id: string; primary_key_id: string; latest: number }>({
+    text: `select r.project_id, r.primary_key_id,
+             (select max(k.version) from keyring.encryption_keys k where k.project_id = r.project_id) as latest
+           from keyring.keyrings r where r.project_id = any ($1)`,
+    values: [projectIds],
+  });
+  return rows.map((row) => ({
+    projectId: row.project_id,
+    primaryKeyId: row.primary_key_id,
+    latestVersion: row.latest,
+  }));
+}
+
+/** requested → staged, for those that are requested still: gives their ids. */
+export async function stageProjects(
+  tx: Queryable,
+  rotationId: string,
+  projects: readonly { readonly projectId: string; readonly sourceKeyId: string; readonly targetKeyId: string }[],
+): Promise<Set<string>> {
+  const { rows } = await tx.query<{ project_id: string }>({
+    text: `update keyring.rotation_projects p
+           set state = 'staged', staged_at = now(), source_key_id = c.source, target_key_id = c.target,
+             error_code = null, error_detail = null
+           from unnest($2::uuid[], $3::uuid[], $4::uuid[]) as c (project_id, source, target)
+           where p.rotation_id = $1 and p.project_id = c.project_id and p.state = 'requested'
+           returning p.project_id`,
+    values: [
+      rotationId,
+      projects.map((one) => one.projectId),
+      projects.map((one) => one.sourceKeyId),
+      projects.map((one) => one.targetKeyId),
+    ],
+  });
+  return new Set(rows.map((row) => row.project_id));
+}
+
+/** The moves that many projects make at once, and the time that each sets. */
+const moves = {
+  promote: `state = 'sweeping', promoted_at = coalesce(promoted_at, now())`,
+  turnBack: `state = 'rolling_back', direction = 'back'`,
+  endSweep: `state = 'verifying', swept_at = coalesce(swept_at, now()), rows_total = coalesce(rows_total, rows_moved)`,
+} as const;
+
+/** Compare-and-set on the states that the caller acted on: how many moved. */
+export async function moveProjects(
+  tx: Queryable,
+  rotationId: string,
+  projects: readonly { readonly projectId: string; readonly state: RotationProjectState }[],
+  move: keyof typeof moves,
+): Promise<number> {
+  const { rowCount } = await tx.query({
+    text: `update keyring.rotation_projects p set ${moves[move]}, error_code = null, error_detail = null
+           from unnest($2::uuid[], $3::text[]) as c (project_id, state)
+           where p.rotation_id = $1 and p.project_id = c.project_id and p.state = c.state`,
+    values: [rotationId, projects.map((one) => one.projectId), projects.map((one) => one.state)],
+  });
+  return rowCount;
+}
+
+/** Rows of one project in one column, and the bytes of their ciphertexts. */
+export interface ProjectSize {
+  readonly projectId: string;
+  readonly rows: number;
+  readonly bytes: number;
+}
+
+/** Encrypted rows of each project, those under its `exceptKeyId` left out; projects without any are not in the answer. */
+export async function selectSizes(
+  database: Queryable,
+  column: EncryptedColumn,
+  projects: readonly ProjectChoice[],
+): Promise<ProjectSize[]> {
+  const { rows } = await database.query<{ project_id: string; rows: string; bytes: string }>({
+    text: `select c.project_id, n.rows, n.bytes from ${chosen}
+           cross join lateral (
+             select count(*) as rows, coalesce(sum(octet_length(t.${column.ciphertext})), 0) as bytes
+             from ${column.table} t where ${ofChosen(column)}) n
+           where n.rows > 0`,
+    values: choiceValues(projects),
+  });
+  return rows.map((row) => ({ projectId: row.project_id, rows: Number(row.rows), bytes: Number(row.bytes) }));
+}
+
+/** Which encrypted rows of a project: not those under `exceptKeyId`, if there is one. */
+export interface ProjectChoice {
+  readonly projectId: string;
+  readonly exceptKeyId: string | undefined;
+}
+
+export interface ProjectRow extends StoredRow {
+  readonly projectId: string;
+}
+
+/** The rows that `selectSizes` counts, by each project's index, in one statement: as one moment saw them. */
+export async function selectRowsOfProjects(
+  database: Queryable,
+  column: EncryptedColumn,
+  projects: readonly ProjectChoice[],
+): Promise<ProjectRow[]> {
+  const { rows } = await database.query<{ project_id: string; id: string; envelope: Buffer; key_id: string }>({
+    text: `select c.project_id, n.id, n.envelope, n.key_id from ${chosen}
+           cross join lateral (
+             select t.${column.rowId}::text as id, t.${column.ciphertext} as envelope, t.${column.keyId} as key_id
+             from ${column.table} t where ${ofChosen(column)}) n`,
+    values: choiceValues(projects),
+  });
+  return rows.map((row) => ({ projectId: row.project_id, id: row.id, envelope: row.envelope, keyId: row.key_id }));
+}
+
+const chosen = 'unnest($1::uuid[], $2::uuid[]) as c (project_id, except_key_id)';
+
+function ofChosen(column: EncryptedColumn): string {
+  return `t.${column.project} = c.project_id and t.${column.keyId} is not null
+               and (c.except_key_id is null or t.${column.keyId} <> c.except_key_id)`;
+}
+
+function choiceValues(projects: readonly ProjectChoice[]): unknown[] {
+  return [projects.map((one) => one.projectId), projects.map((one) => one.exceptKeyId ?? null)];
+}
+
+export interface ProjectReplacement {
+  readonly projectId: string;
+  readonly keyId: string;
+  readonly id: string;
+  readonly oldEnvelope: Buffer;
+  readonly newEnvelope: Buffer;
+}
+
+/** `replaceCiphertexts` for rows of many projects: how many of each were moved. */
+export async function replaceOfProjects(
+  database: Queryable,
+  column: EncryptedColumn,
+  rotationId: string,
+  replacements: readonly ProjectReplacement[],
+): Promise<Map<string, number>> {
+  const { rows } = await database.query<{ project_id: string; moved: string }>({
+    text: `with batch as (
+             select b.row_id, b.project_id, b.key_id, b.old_envelope, b.new_envelope
+             from unnest($1::text[]::${column.rowIdType}[], $2::uuid[], $3::uuid[], $4::bytea[], $5::bytea[])
+               as b (row_id, project_id, key_id, old_envelope, new_envelope)
+           ), held as (
+             select b.row_id, b.project_id, b.key_id, b.old_envelope, b.new_envelope
+             from ${column.table} t join batch b on t.${column.rowId} = b.row_id
+             where t.${column.project} = b.project_id and t.${column.ciphertext} = b.old_envelope
+             order by t.${column.rowId}
+             for no key update of t skip locked
+           ), moved as (
+             update ${column.table} t set ${column.ciphertext} = h.new_envelope, ${column.keyId} = h.key_id
+             from held h
+             where t.${column.rowId} = h.row_id and t.${column.project} = h.project_id
+               and t.${column.ciphertext} = h.old_envelope
+             returning h.project_id
+           ), totals as (
+             select m.project_id, count(*) as moved from moved m group by m.project_id
+           ), counted as (
+             update keyring.rotation_projects p
+             set rows_moved = p.rows_moved + n.moved, rows_total = greatest(p.rows_total, p.rows_moved + n.moved)
+             from totals n where p.rotation_id = $6 and p.project_id = n.project_id
+             returning 1
+           )
+           select n.project_id, n.moved, (select count(*) from counted) as counted from totals n`,
+    values: [
+      replacements.map((row) => row.id),
+      replacements.map((row) => row.projectId),
+      replacements.map((row) => row.keyId),
+      byteaArray(replacements.map((row) => row.oldEnvelope)),
+      byteaArray(replacements.map((row) => row.newEnvelope)),
+      rotationId,
+    ],
+  });
+  return new Map(rows.map((row) => [row.project_id, Number(row.moved)]));
+}

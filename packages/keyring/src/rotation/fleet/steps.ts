@@ -1,0 +1,156 @@
+import type { Queryable } from '../../db/port.ts';
+import { markRolledBack, movePrimaries } from '../../keyring/store.ts';
+import { boundedTransaction } from '../bounded.ts';
+import type { RotationContext } from '../context.ts';
+import { finalizeAll, Overtaken, type ProvedProject } from '../endings.ts';
+import type { ProjectProgress } from '../project-store.ts';
+import type { Direction } from '../rotation-store.ts';
+import { moveProjects, selectHeads, stageProjects } from './fleet-store.ts';
+import { SET_LOCK_WAIT_MS, together } from './together.ts';
+
+/** A project of a rotation that has its versions. */
+export interface StagedProject extends ProjectProgress {
+  readonly sourceKeyId: string;
+  readonly targetKeyId: string;
+}
+
+/** Each step takes the projects of one rotation that stand before it, and gives those that it took further, as they stand now. */
+export type Step<From, To> = (context: RotationContext, rotationId: string, projects: readonly From[]) => Promise<To[]>;
+
+/** requested → staged: a new version each, wrapped and committed. */
+export const stage: Step<ProjectProgress, StagedProject> = (context, rotationId, projects) =>
+  together(projects, async (part) => {
+    const heads = await selectHeads(
+      context.database,
+      part.map((one) => one.projectId),
+    );
+    const next = new Map(
+      heads.map(({ projectId, primaryKeyId, latestVersion }) => [
+        projectId,
+        { source: primaryKeyId, key: context.dataKeys.create(projectId, latestVersion + 1) },
+      ]),
+    );
+    const staged = part.flatMap((one): StagedProject[] => {
+      const versions = next.get(one.projectId);
+      if (versions === undefined) return [];
+      return [{ ...one, state: 'staged', sourceKeyId: versions.source, targetKeyId: versions.key.id }];
+    });
+    return inTransaction(context, async (tx) => {
+      const ours = await stageProjects(tx, rotationId, staged);
+      const done = staged.filter(({ projectId }) => ours.has(projectId));
+      await context.dataKeys.insertAll(
+        tx,
+        [...next].filter(([projectId]) => ours.has(projectId)).map(([, { key }]) => key),
+      );
+      return done;
+    });
+  });
+
+/** staged → sweeping: each new version read back and tried, then the pointers moved. New writes are under them from its commit on. */
+export const promote: Step<StagedProject, StagedProject> = async (context, rotationId, projects) => {
+  const tried = await context.dataKeys.selfTestAll(
+    projects.map(({ projectId, targetKeyId }) => ({ projectId, keyId: targetKeyId })),
+  );
+  const usable = projects.filter(({ targetKeyId }) => tried.has(targetKeyId));
+  return together(usable, (part) =>
+    movePointers(context, part, 'forward', async (tx, moved) => {
+      if ((await moveProjects(tx, rotationId, moved, 'promote')) < moved.length) throw new Overtaken();
+      await context.audit.recordAll(
+        tx,
+        moved.map(({ projectId, sourceKeyId, targetKeyId }) => ({
+          action: 'key.promoted',
+          projectId,
+          subject: `key:${targetKeyId}`,
+          details: { rotation: rotationId, from: sourceKeyId },
+        })),
+      );
+      return moved.map((one) => ({ ...one, state: 'sweeping', promoted: true }));
+    }),
+  );
+};
+
+/** sweeping, verifying → rolling back: the pointers to where the rotation found them, and the versions left for ever. */
+export const turnBack: Step<StagedProject, StagedProject> = async (context, rotationId, projects) => {
+  const tried = await context.dataKeys.selfTestAll(
+    projects.map(({ projectId, sourceKeyId }) => ({ projectId, keyId: sourceKeyId })),
+  );
+  const usable = projects.filter(({ sourceKeyId }) => tried.has(sourceKeyId));
+  return together(usable, (part) =>
+    movePointers(context, part, 'back', async (tx, moved) => {
+      await markRolledBack(
+        tx,
+        moved.map(({ targetKeyId }) => targetKeyId),
+      );
+      if ((await moveProjects(tx, rotationId, moved, 'turnBack')) < moved.length) throw new Overtaken();
+      await context.audit.recordAll(
+        tx,
+        moved.map(({ projectId, sourceKeyId, targetKeyId }) => ({
+          action: 'key.rolled_back',
+          projectId,
+          subject: `key:${targetKeyId}`,
+          details: { rotation: rotationId, to: sourceKeyId },
+        })),
+      );
+      return moved.map((one) => ({ ...one, state: 'rolling_back', direction: 'back' }));
+    }),
+  );
+};
+
+/** sweeping → verifying: no row is left under another version. */
+export const endSweep: Step<StagedProject, StagedProject> = (context, rotationId, projects) =>
+  together(projects, (part) =>
+    inTransaction(context, async (tx) => {
+      if ((await moveProjects(tx, rotationId, part, 'endSweep')) < part.length) throw new Overtaken();
+      await context.audit.recordAll(
+        tx,
+        part.map(({ projectId }) => ({
+          action: 'rotation.project_swept',
+          projectId,
+          subject: `rotation:${rotationId}`,
+        })),
+      );
+      return part.map((one) => ({ ...one, state: 'verifying' }));
+    }),
+  );
+
+/** The end, with retention and receipts. Gives the ids of those that ended. */
+export async function end(
+  context: RotationContext,
+  proved: readonly ProvedProject[],
+  to: 'completed' | 'rolled_back',
+): Promise<string[]> {
+  const signer = await context.signer();
+  return together(proved, (part) =>
+    inTransaction(context, async (tx) => {
+      await finalizeAll(context, tx, part, to, signer);
+      return part.map(({ progress }) => progress.projectId);
+    }),
+  );
+}
+
+/** Moves the pointers of those projects whose turn it is at once, and does `rest` for them in the same transaction. */
+async function movePointers(
+  context: RotationContext,
+  projects: readonly StagedProject[],
+  direction: Direction,
+  rest: (tx: Queryable, moved: readonly StagedProject[]) => Promise<StagedProject[]>,
+): Promise<StagedProject[]> {
+  const done = await inTransaction(context, async (tx) => {
+    const ids = await movePrimaries(
+      tx,
+      projects.map(({ projectId, sourceKeyId, targetKeyId }) =>
+        direction === 'forward'
+          ? { projectId, from: sourceKeyId, to: targetKeyId }
+          : { projectId, from: targetKeyId, to: sourceKeyId },
+      ),
+    );
+    const moved = projects.filter(({ projectId }) => ids.has(projectId));
+    return moved.length === 0 ? [] : rest(tx, moved);
+  });
+  for (const { projectId } of done) context.dataKeys.forgetPrimary(projectId);
+  return done;
+}
+
+function inTransaction<T>(context: RotationContext, work: (tx: Queryable) => Promise<T>): Promise<T> {
+  return boundedTransaction(context.database, work, SET_LOCK_WAIT_MS);
+}
