@@ -125,29 +125,75 @@ async function fill(
       );
       // Loading, as a restore does: without triggers. What is measured later runs with all of them.
       await client.query(`set session_replication_role = replica`);
+      for (let from = 0; from < ids.length; from += 1_000)
+        await insertFirstKeys(client, keys, ids.slice(from, from + 1_000));
+      let rows: SecretRow[] = [];
       for (const projectId of ids) {
         const key = await keys.primary(projectId);
         const aad = secretAadBuilder(projectId, 'secrets.value', key.id);
-        for (let from = 0; from < secretsEach; from += 5000) {
-          const rows = Array.from({ length: Math.min(5000, secretsEach - from) }, (_, at) => {
-            const id = randomUUID();
-            const value = Buffer.from(`sk_live_${String(from + at)}_${randomUUID()}`);
-            return { id, name: `SECRET_${String(from + at)}`, envelope: seal(key.key, key.id, value, aad(id)) };
-          });
-          await client.query(
-            `insert into public.secrets (id, project_id, key, value_encrypted, encryption_key_id, value_written_at)
-             select i, $1, n, e, $2, now() from unnest($3::uuid[], $4::text[], $5::bytea[]) as u (i, n, e)`,
-            [projectId, key.id, rows.map((r) => r.id), rows.map((r) => r.name), rows.map((r) => r.envelope)],
-          );
+        for (let number = 0; number < secretsEach; number++) {
+          const id = randomUUID();
+          const value = Buffer.from(`sk_live_${String(number)}_${randomUUID()}`);
+          const envelope = seal(key.key, key.id, value, aad(id));
+          rows.push({ id, projectId, keyId: key.id, name: `SECRET_${String(number)}`, envelope });
+          if (rows.length === 5_000) rows = await insertSecrets(client, rows);
         }
       }
-      await client.query('vacuum analyze public.secrets');
+      await insertSecrets(client, rows);
+      await client.query('vacuum analyze');
       await client.query('checkpoint');
       return ids;
     });
   } finally {
     await close();
   }
+}
+
+/** Version 1 of each project, and its keyring: what its first put would make, for many at once. */
+async function insertFirstKeys(client: pg.Client, keys: DataKeys, projectIds: readonly string[]): Promise<void> {
+  const first = projectIds.map((id) => keys.create(id, 1));
+  await client.query(
+    `with made as (
+       insert into keyring.encryption_keys
+         (id, project_id, version, wrapped_key, wrapping_key_id, fingerprint, activated_at)
+       select n.id, n.project_id, 1, n.wrapped, n.wrapping, n.fingerprint, now()
+       from unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::bytea[])
+         as n (id, project_id, wrapped, wrapping, fingerprint)
+       returning project_id, id)
+     insert into keyring.keyrings (project_id, primary_key_id) select project_id, id from made`,
+    [
+      first.map((key) => key.id),
+      first.map((key) => key.projectId),
+      first.map((key) => key.wrappedKey),
+      first.map((key) => key.wrappingKeyId),
+      first.map((key) => key.fingerprint),
+    ],
+  );
+}
+
+interface SecretRow {
+  readonly id: string;
+  readonly projectId: string;
+  readonly keyId: string;
+  readonly name: string;
+  readonly envelope: Buffer;
+}
+
+/** Gives the empty list to go on with. */
+async function insertSecrets(client: pg.Client, rows: readonly SecretRow[]): Promise<SecretRow[]> {
+  await client.query(
+    `insert into public.secrets (id, project_id, key, value_encrypted, encryption_key_id, value_written_at)
+     select u.id, u.project_id, u.name, u.envelope, u.key_id, now()
+     from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bytea[]) as u (id, project_id, key_id, name, envelope)`,
+    [
+      rows.map((row) => row.id),
+      rows.map((row) => row.projectId),
+      rows.map((row) => row.keyId),
+      rows.map((row) => row.name),
+      rows.map((row) => row.envelope),
+    ],
+  );
+  return [];
 }
 
 function as(url: string, role: string): string {

@@ -43,12 +43,22 @@ export interface Database extends Queryable {
   close(): Promise<void>;
 }
 
+export interface TransactionOptions {
+  /** Waits for no lock on a row or a table longer than this, in whole milliseconds (SQLSTATE 55P03 then). */
+  readonly lockWaitMs?: number;
+}
+
 /** A read committed transaction: commits when `work` resolves, rolls back and rethrows when it rejects. */
-export async function transaction<T>(database: Database, work: (tx: Queryable) => Promise<T>): Promise<T> {
+export async function transaction<T>(
+  database: Database,
+  work: (tx: Queryable) => Promise<T>,
+  { lockWaitMs }: TransactionOptions = {},
+): Promise<T> {
   const connection = await database.connect();
   let broken = true;
   try {
-    await connection.query({ text: 'begin isolation level read committed' });
+    const limit = lockWaitMs === undefined ? '' : `; set local lock_timeout = ${String(Math.ceil(lockWaitMs))}`;
+    await connection.query({ text: `begin isolation level read committed${limit}` });
     let result: T;
     try {
       result = await work(connection);

@@ -1,10 +1,13 @@
 import type { Queryable } from '../db/port.ts';
 
+/** So many encryptions under a version that will be. */
+export interface Reservation {
+  readonly keyId: string;
+  readonly encryptions: number;
+}
+
 /** Adds to what is reserved of each version. */
-export async function reserveUsage(
-  database: Queryable,
-  reservations: readonly { readonly keyId: string; readonly encryptions: number }[],
-): Promise<void> {
+export async function reserveUsage(database: Queryable, reservations: readonly Reservation[]): Promise<void> {
   await database.query({
     // In one order, whoever reserves: two that reserve for the same versions never wait for each other crosswise.
     text: `insert into keyring.key_usage (key_id, project_id, reserved)

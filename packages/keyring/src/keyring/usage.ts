@@ -1,5 +1,5 @@
 import type { Queryable } from '../db/port.ts';
-import { reserveUsage } from './usage-store.ts';
+import { reserveUsage, type Reservation } from './usage-store.ts';
 
 // A process that dies loses at most this much of a version's budget of thousands of millions.
 const BLOCK = 1_000;
@@ -27,12 +27,26 @@ export class UsageMeter {
     for (let missing = this.#take(wanted); missing.length > 0; missing = this.#take(missing)) {
       const blocks = missing.map(({ keyId, count }) => ({ keyId, encryptions: Math.max(BLOCK, count) }));
       await reserveUsage(this.#database, blocks);
-      if (this.#left.size >= MOST_VERSIONS) this.#left.clear();
       // Others may have reserved, and spent, meanwhile: add to what is there now.
-      for (const { keyId, encryptions } of blocks) {
-        this.#left.set(keyId, (this.#left.get(keyId) ?? 0) + encryptions);
-      }
+      this.#add(blocks);
     }
+  }
+
+  /**
+   * Reserves a first block for each of these new versions in the caller's transaction. What it gives makes them known here:
+   * to be called once that has committed.
+   */
+  async open(tx: Queryable, keyIds: readonly string[]): Promise<() => void> {
+    const blocks = keyIds.map((keyId) => ({ keyId, encryptions: BLOCK }));
+    await reserveUsage(tx, blocks);
+    return () => {
+      this.#add(blocks);
+    };
+  }
+
+  #add(blocks: readonly Reservation[]): void {
+    if (this.#left.size >= MOST_VERSIONS) this.#left.clear();
+    for (const { keyId, encryptions } of blocks) this.#left.set(keyId, (this.#left.get(keyId) ?? 0) + encryptions);
   }
 
   /** Takes what is reserved already; gives those for which it is not enough. */

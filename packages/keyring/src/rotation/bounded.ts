@@ -12,11 +12,5 @@ export function boundedTransaction<T>(
   work: (tx: Queryable) => Promise<T>,
   waitMs = LOCK_WAIT_MS,
 ): Promise<T> {
-  return transaction(database, async (tx) => {
-    await tx.query({
-      text: `select pg_catalog.set_config('lock_timeout', $1, true)`,
-      values: [String(waitMs)],
-    });
-    return work(tx);
-  });
+  return transaction(database, work, { lockWaitMs: waitMs });
 }

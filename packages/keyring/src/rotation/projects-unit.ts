@@ -14,12 +14,11 @@ export async function advanceProjects(
   direction: Direction,
   signal: AbortSignal,
 ): Promise<WorkResult> {
-  const size = context.rotationSetSize;
   const waiting: { projectId: string; attempt: number; afterMs: number }[] = [];
-  if (projectIds.length > 1 && size > 1) {
-    for (let from = 0; from < projectIds.length; from += size) {
-      signal.throwIfAborted();
-      const part = projectIds.slice(from, from + size);
+  if (projectIds.length > 1 && context.rotationSetSize > 1) {
+    for (let from = 0; from < projectIds.length;) {
+      const part = projectIds.slice(from, from + setSize(context));
+      from += part.length;
       for (const projectId of await advanceTogether(context, rotationId, part, direction, signal)) {
         waiting.push({ projectId, attempt, afterMs: 0 });
       }
@@ -35,4 +34,12 @@ export async function advanceProjects(
     }
   }
   return { waiting, held };
+}
+
+// What a step costs PostgreSQL for a project, in rows of a sweep.
+const ROWS_PER_STEP = 4;
+
+function setSize({ pacer, rotationSetSize }: RotationContext): number {
+  if (pacer === undefined) return rotationSetSize;
+  return Math.max(2, Math.floor(pacer.batchSize(rotationSetSize * ROWS_PER_STEP) / ROWS_PER_STEP));
 }

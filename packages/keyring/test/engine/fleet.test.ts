@@ -55,7 +55,7 @@ function opened(on: (statement: Passing['statement']) => Promise<void> | void, o
 }
 
 async function rotateAll(by: Keyring): Promise<string> {
-  const { id } = await by.rotations.request({ projects: 'all' });
+  const { id } = await by.rotations.request({ projects: 'all', pace: 'full' });
   await by.rotations.run(id);
   return id;
 }

@@ -33,16 +33,15 @@ async function forward(
   signal: AbortSignal,
 ): Promise<string[]> {
   const at = (state: ProjectProgress['state']): ProjectProgress[] => projects.filter((one) => one.state === state);
-  const staged = [...at('staged').filter(isStaged), ...(await stage(context, rotationId, at('requested')))];
-  signal.throwIfAborted();
-  const promoted = [...at('sweeping').filter(isStaged), ...(await promote(context, rotationId, staged))];
-  signal.throwIfAborted();
+  const step = pacedSteps(context, signal);
+  const requested = at('requested');
+  const staged = [...at('staged').filter(isStaged), ...(await step(() => stage(context, rotationId, requested)))];
+  const promoted = [...at('sweeping').filter(isStaged), ...(await step(() => promote(context, rotationId, staged)))];
   const columns = await requireSoundCatalog(context.database);
   const swept = await sweepTogether(context, rotationId, toTarget(promoted), columns, signal);
-  const verifying = [...at('verifying').filter(isStaged), ...(await endSweep(context, rotationId, swept))];
+  const verifying = [...at('verifying').filter(isStaged), ...(await step(() => endSweep(context, rotationId, swept)))];
   const proved = await proveTogether(context, toTarget(verifying), columns, signal);
-  signal.throwIfAborted();
-  return end(context, proved, 'completed');
+  return step(() => end(context, proved, 'completed'));
 }
 
 async function back(
@@ -55,16 +54,23 @@ async function back(
   const toTurn = under.filter(
     ({ state, direction }) => direction === 'forward' && (state === 'sweeping' || state === 'verifying'),
   );
+  const step = pacedSteps(context, signal);
   const turned = [
     ...under.filter(({ state }) => state === 'rolling_back'),
-    ...(await turnBack(context, rotationId, toTurn)),
+    ...(await step(() => turnBack(context, rotationId, toTurn))),
   ];
-  signal.throwIfAborted();
   const columns = await requireSoundCatalog(context.database);
   const swept = await sweepTogether(context, rotationId, toSource(turned), columns, signal);
   const proved = await proveTogether(context, toSource(swept), columns, signal);
-  signal.throwIfAborted();
-  return end(context, proved, 'rolled_back');
+  return step(() => end(context, proved, 'rolled_back'));
+}
+
+/** A step keeps PostgreSQL as busy as a batch of rows does: it has its turn with those, but counts for no row. */
+function pacedSteps({ pacer }: RotationContext, signal: AbortSignal): <T>(step: () => Promise<T>) => Promise<T> {
+  return async (step) => {
+    signal.throwIfAborted();
+    return pacer === undefined ? step() : pacer.batch(0, 'sweep', step, signal);
+  };
 }
 
 function isStaged(project: ProjectProgress): project is StagedProject {

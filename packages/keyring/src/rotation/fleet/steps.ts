@@ -35,15 +35,20 @@ export const stage: Step<ProjectProgress, StagedProject> = (context, rotationId,
       if (versions === undefined) return [];
       return [{ ...one, state: 'staged', sourceKeyId: versions.source, targetKeyId: versions.key.id }];
     });
-    return inTransaction(context, async (tx) => {
+    const { done, opened } = await inTransaction(context, async (tx) => {
       const ours = await stageProjects(tx, rotationId, staged);
-      const done = staged.filter(({ projectId }) => ours.has(projectId));
-      await context.dataKeys.insertAll(
-        tx,
-        [...next].filter(([projectId]) => ours.has(projectId)).map(([, { key }]) => key),
-      );
-      return done;
+      const keys = [...next].filter(([projectId]) => ours.has(projectId)).map(([, { key }]) => key);
+      await context.dataKeys.insertAll(tx, keys);
+      return {
+        done: staged.filter(({ projectId }) => ours.has(projectId)),
+        opened: await context.dataKeys.usage.open(
+          tx,
+          keys.map((key) => key.id),
+        ),
+      };
     });
+    opened();
+    return done;
   });
 
 /** staged → sweeping: each new version read back and tried, then the pointers moved. New writes are under them from its commit on. */
