@@ -45,8 +45,9 @@ export async function selectReferenceTrouble(
 export async function selectServiceTrouble(
   database: Queryable,
 ): Promise<{ code: string; message: string; remedy: string }[]> {
-  const { rows } = await database.query<{ superuser: boolean; owner: boolean }>({
-    text: `select r.rolsuper as superuser, pg_catalog.pg_has_role(r.oid, 'keyring_owner', 'member') as owner
+  const { rows } = await database.query<{ superuser: boolean; owner: boolean; mover: boolean }>({
+    text: `select r.rolsuper as superuser, pg_catalog.pg_has_role(r.oid, 'keyring_owner', 'member') as owner,
+             pg_catalog.pg_has_role(r.oid, 'keyring_mover', 'member') as mover
            from pg_catalog.pg_roles r where r.rolname = current_user`,
   });
   const [login] = rows;
@@ -56,6 +57,11 @@ export async function selectServiceTrouble(
   }
   if (login?.owner === true) {
     return [{ code: 'service_is_owner', message: 'The service is connected as the owner of its own schema.', remedy }];
+  }
+  if (login?.mover === true) {
+    return [
+      { code: 'service_is_mover', message: 'The service is connected as a role that the fence lets by.', remedy },
+    ];
   }
   return [];
 }

@@ -10,6 +10,8 @@ export interface EncryptedColumn {
   readonly project: string;
   readonly ciphertext: string;
   readonly keyId: string;
+  /** The function that moves its rows, with its schema. */
+  readonly move: string;
   readonly acceptsPlaintext: boolean;
 }
 
@@ -30,12 +32,13 @@ export async function selectEncryptedColumns(database: Queryable): Promise<Encry
     project: string;
     ciphertext: string;
     key_id: string;
+    move: string;
     accepts_plaintext: boolean;
   }>({
     text: `select c.label, format('%I.%I', n.nspname, r.relname) as table, format('%I', c.row_id_column) as row_id,
              format_type(a.atttypid, a.atttypmod) as row_id_type, format('%I', c.project_column) as project,
              format('%I', c.ciphertext_column) as ciphertext, format('%I', c.key_id_column) as key_id,
-             c.accepts_plaintext
+             format('keyring.%I', 'move_' || replace(c.label, '.', '__')) as move, c.accepts_plaintext
            from keyring.encrypted_columns c
            join pg_catalog.pg_class r on r.oid = c.table_id
            join pg_catalog.pg_namespace n on n.oid = r.relnamespace
@@ -50,6 +53,7 @@ export async function selectEncryptedColumns(database: Queryable): Promise<Encry
     project: row.project,
     ciphertext: row.ciphertext,
     keyId: row.key_id,
+    move: row.move,
     acceptsPlaintext: row.accepts_plaintext,
   }));
 }

@@ -7,7 +7,7 @@ import type { DataKey } from '../keyring/key-cache.ts';
 import { selectPrimary } from '../keyring/store.ts';
 import type { RotationContext } from './context.ts';
 import { timeReplacement, type Timed } from './preview-store.ts';
-import { selectRows, type Replacement } from './rows-store.ts';
+import { replacement, selectRows, type Replacement } from './rows-store.ts';
 import { isUnreadable, RowCrypto } from './rows.ts';
 
 /** Rows that opened a moment ago, in one batch as a sweep would take them. */
@@ -72,11 +72,11 @@ async function timeBatch(
     const opened = await crypto.open(row);
     if (isUnreadable(opened)) continue;
     const began = performance.now();
-    replacements.push({ id: row.id, oldEnvelope: row.envelope, newEnvelope: reseal(opened) });
+    replacements.push(replacement(row, reseal(opened)));
     sealMs += performance.now() - began;
   }
   if (replacements.length === 0) return undefined;
-  const timed = await timeUndone(context, column, { projectId, keyId: primary.id, rows: replacements });
+  const timed = await timeUndone(context, column, { projectId, rows: replacements });
   return timed && { ...timed, sealed: replacements.length, sealMs };
 }
 

@@ -25,7 +25,7 @@ export async function countEncryptedRows(database: Queryable, projectIds: readon
   return Number(rows[0]?.total ?? 0);
 }
 
-// A sample waits for nobody. The statement's own limit bounds the fence's queue too, which a lock timeout does not.
+// A sample waits for nobody. The statement's own limit bounds all else.
 const LOCK_WAIT_MS = 50;
 const STATEMENT_MS = 5_000;
 
@@ -44,7 +44,7 @@ export interface Timed {
 export async function timeReplacement(
   tx: Queryable,
   column: EncryptedColumn,
-  move: { readonly projectId: string; readonly keyId: string; readonly rows: readonly Replacement[] },
+  move: { readonly projectId: string; readonly rows: readonly Replacement[] },
 ): Promise<Timed> {
   await tx.query({
     text: `select pg_catalog.set_config('lock_timeout', $1, true), pg_catalog.set_config('statement_timeout', $2, true)`,

@@ -45,14 +45,14 @@ export async function selectRows(
   column: EncryptedColumn,
   { projectId, ids, exceptKeyId }: { projectId: string; ids: readonly string[]; exceptKeyId?: string },
 ): Promise<StoredRow[]> {
-  const { rows } = await database.query<{ id: string; envelope: Buffer; key_id: string }>({
-    text: `select t.${column.rowId}::text as id, t.${column.ciphertext} as envelope, t.${column.keyId} as key_id
+  const { rows } = await database.query<FoundRow>({
+    text: `select ${found(column)}
            from ${column.table} t
            where t.${column.rowId} = any ($1::text[]::${column.rowIdType}[]) and t.${column.project} = $2
              and t.${column.keyId} is not null and ($3::uuid is null or t.${column.keyId} <> $3)`,
     values: [ids, projectId, exceptKeyId ?? null],
   });
-  return rows.map((row) => ({ id: row.id, envelope: row.envelope, keyId: row.key_id }));
+  return rows.map(storedRow);
 }
 
 /** The rows of heap blocks `from` to `to` (exclusive) as they stand now: a range of the table as it lies on disk, without an index. */
@@ -61,14 +61,28 @@ export async function selectRowsInBlocks(
   column: EncryptedColumn,
   { projectId, exceptKeyId, from, to }: Choice & { from: number; to: number },
 ): Promise<StoredRow[]> {
-  const { rows } = await database.query<{ id: string; envelope: Buffer; key_id: string }>({
-    text: `select t.${column.rowId}::text as id, t.${column.ciphertext} as envelope, t.${column.keyId} as key_id
+  const { rows } = await database.query<FoundRow>({
+    text: `select ${found(column)}
            from ${column.table} t
            where t.ctid >= $3::text::tid and t.ctid < $4::text::tid and t.${column.project} = $1
              and t.${column.keyId} is not null and ($2::uuid is null or t.${column.keyId} <> $2)`,
     values: [projectId, exceptKeyId ?? null, `(${String(from)},0)`, `(${String(to)},0)`],
   });
-  return rows.map((row) => ({ id: row.id, envelope: row.envelope, keyId: row.key_id }));
+  return rows.map(storedRow);
+}
+
+interface FoundRow {
+  id: string;
+  place: string;
+  envelope: Buffer;
+  key_id: string;
+}
+
+const found = (column: EncryptedColumn): string =>
+  `t.${column.rowId}::text as id, t.ctid::text as place, t.${column.ciphertext} as envelope, t.${column.keyId} as key_id`;
+
+function storedRow({ id, place, envelope, key_id }: FoundRow): StoredRow {
+  return { id, place, envelope, keyId: key_id };
 }
 
 export interface Extent {
@@ -100,52 +114,58 @@ export async function selectOldestTransaction(database: Queryable): Promise<stri
 
 export interface Replacement {
   readonly id: string;
+  /** Where it was read. */
+  readonly place: string;
   readonly oldEnvelope: Buffer;
   readonly newEnvelope: Buffer;
 }
 
+/** A row as it was read, with what is to take its ciphertext's place. */
+export function replacement({ id, place, envelope }: StoredRow, newEnvelope: Buffer): Replacement {
+  return { id, place, oldEnvelope: envelope, newEnvelope };
+}
+
 /**
- * Moves rows to `keyId`, each only if it still holds the very bytes that were read: a concurrent edit wins. A row that
- * somebody holds is passed over, so that nobody waits for anybody; it comes back in a later pass. Counts what it moved
- * into the rotation in the same statement.
+ * Moves rows of these projects to the primary versions of theirs, each only if it still holds the very bytes that were read: a
+ * concurrent edit wins. A row that somebody holds is passed over, and so is a project whose pointer is being moved, so that
+ * nobody waits for anybody; they come back in a later pass. Counts what it moved into the rotation in the same statement.
+ * Gives the number of rows by project; those without any are left out.
+ * @throws KeyringError with SQLSTATE MK001, having moved none, when a new envelope is under another version.
  */
-export async function replaceCiphertexts(
+export async function moveRows(
   database: Queryable,
   column: EncryptedColumn,
-  move: { rotationId: string; projectId: string; keyId: string; rows: readonly Replacement[] },
-): Promise<number> {
-  const { rows } = await database.query<{ moved: string }>({
-    text: `with batch as (
-             select b.row_id, b.old_envelope, b.new_envelope
-             from unnest($1::text[]::${column.rowIdType}[], $2::bytea[], $3::bytea[])
-               as b (row_id, old_envelope, new_envelope)
-           ), held as (
-             select t.${column.rowId} as row_id, b.old_envelope, b.new_envelope
-             from ${column.table} t join batch b on t.${column.rowId} = b.row_id
-             where t.${column.project} = $4 and t.${column.ciphertext} = b.old_envelope
-             order by t.${column.rowId}
-             for no key update of t skip locked
-           ), moved as (
-             update ${column.table} t set ${column.ciphertext} = h.new_envelope, ${column.keyId} = $5
-             from held h
-             where t.${column.rowId} = h.row_id and t.${column.project} = $4 and t.${column.ciphertext} = h.old_envelope
-             returning 1
+  move: { rotationId: string; projectIds: readonly string[]; rows: readonly Replacement[] },
+): Promise<Map<string, number>> {
+  const { rows } = await database.query<{ project_id: string; moved: string }>({
+    text: `with moved as (
+             select m.project_id, m.moved
+             from ${column.move}($1::uuid[], $2::tid[], $3::${column.rowIdType}[], $4::bytea[], $5::bytea[]) m
            ), counted as (
-             update keyring.rotation_projects p set rows_moved = p.rows_moved + (select count(*) from moved)
-             where p.rotation_id = $6 and p.project_id = $4 and exists (select from moved)
-             returning 1
+             update keyring.rotation_projects p set rows_moved = p.rows_moved + m.moved
+             from moved m where p.rotation_id = $6 and p.project_id = m.project_id
            )
-           select count(*) as moved, (select count(*) from counted) as counted from moved`,
+           select m.project_id, m.moved from moved m`,
     values: [
+      move.projectIds,
+      move.rows.map((row) => row.place),
       move.rows.map((row) => row.id),
       byteaArray(move.rows.map((row) => row.oldEnvelope)),
       byteaArray(move.rows.map((row) => row.newEnvelope)),
-      move.projectId,
-      move.keyId,
       move.rotationId,
     ],
   });
-  return Number(rows[0]?.moved ?? 0);
+  return new Map(rows.map((row) => [row.project_id, Number(row.moved)]));
+}
+
+/** `moveRows` for one project: how many it moved. */
+export async function replaceCiphertexts(
+  database: Queryable,
+  column: EncryptedColumn,
+  { projectId, ...move }: { rotationId: string; projectId: string; rows: readonly Replacement[] },
+): Promise<number> {
+  const moved = await moveRows(database, column, { ...move, projectIds: [projectId] });
+  return moved.get(projectId) ?? 0;
 }
 
 /** Rows of a project, by version and column. */

@@ -10,6 +10,8 @@ import { equalBytes, wipe } from '../secret-bytes.ts';
 /** One encrypted value as it stands in its table. */
 export interface StoredRow {
   readonly id: string;
+  /** Where it was when it was read, as PostgreSQL writes a `ctid`: a hint that the next change of the row makes wrong. */
+  readonly place: string;
   readonly envelope: Buffer;
   readonly keyId: string;
 }

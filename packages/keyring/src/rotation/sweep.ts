@@ -4,7 +4,7 @@ import type { DataKey } from '../keyring/key-cache.ts';
 import type { RotationContext } from './context.ts';
 import type { ProjectProgress } from './project-store.ts';
 import { eachBatch, eachBlockRange, extentForBlocks } from './batches.ts';
-import { countOthersByColumn, replaceCiphertexts, type Replacement } from './rows-store.ts';
+import { countOthersByColumn, replacement, replaceCiphertexts, type Replacement } from './rows-store.ts';
 import { isUnreadable, RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
 
 export interface SweepResult {
@@ -76,10 +76,10 @@ async function sweepColumn(
     for (const row of batch) {
       const opened = open(row);
       if (isUnreadable(opened)) pass.unreadable.set(row.id, opened);
-      else replacements.push({ id: row.id, oldEnvelope: row.envelope, newEnvelope: reseal(opened) });
+      else replacements.push(replacement(row, reseal(opened)));
     }
     if (replacements.length === 0) return;
-    const move = { rotationId, projectId, keyId: target.id, rows: replacements };
+    const move = { rotationId, projectId, rows: replacements };
     pass.moved += await replaceCiphertexts(context.database, column, move).catch((error: unknown) => {
       // Lost to another transaction: the rows are where they were, and a later pass comes by again.
       if (isTransient(error)) return 0;

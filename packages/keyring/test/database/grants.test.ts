@@ -26,17 +26,22 @@ const offenders: Record<string, string> = {
     select c.oid::regclass from pg_class c
     where c.relnamespace = 'keyring'::regnamespace and c.relkind = 'v'
       and not coalesce(c.reloptions @> array['security_invoker=true'], false)`,
-  'a definer without an empty search_path': `
+  // What moves rows runs the triggers of their table with it, whose authors need not have qualified every type: for these the
+  // caller's temporary schema comes last.
+  'a definer without an empty search_path, or for moves one that looks at the caller’s types last': `
     select p.oid::regprocedure from pg_proc p
     where p.pronamespace in ('keyring'::regnamespace, 'public'::regnamespace) and p.prosecdef
-      and not coalesce(p.proconfig @> array['search_path=""'], false)
+      and not coalesce(p.proconfig @> array[case when p.proowner = 'keyring_mover'::regrole
+        then 'search_path=pg_catalog, pg_temp' else 'search_path=""' end], false)
       and p.oid not in (select objid from pg_depend where deptype = 'e')`,
   'a definer that everybody may execute': `
     select p.oid::regprocedure from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
     where p.pronamespace in ('keyring'::regnamespace, 'public'::regnamespace) and p.prosecdef and g.grantee = 0`,
-  'a definer in keyring that does not run as keyring_owner': `
+  'a definer in keyring that does not run as keyring_owner, or for moves as keyring_mover': `
     select p.oid::regprocedure from pg_proc p
-    where p.pronamespace = 'keyring'::regnamespace and p.proowner <> 'keyring_owner'::regrole`,
+    where p.pronamespace = 'keyring'::regnamespace
+      and p.proowner <> case when p.proname like 'move\\_%' and p.prosecdef then 'keyring_mover'::regrole
+        else 'keyring_owner'::regrole end`,
   // An empty search_path still finds a caller's temporary types before PostgreSQL's own: definers.test.ts.
   'a type in a definer without its schema': `
     select p.oid::regprocedure, found.match from pg_proc p,
@@ -51,18 +56,32 @@ const offenders: Record<string, string> = {
   'a grant on a function in keyring to others than the owner and the service': `
     select p.oid::regprocedure, g.grantee from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
     where p.pronamespace = 'keyring'::regnamespace and p.proname <> 'envelope_key_id'
-      and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)`,
-  'a grant on schema keyring to others than the owner and the service': `
+      and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)
+      and not (g.grantee = 'keyring_mover'::regrole
+        and (p.proowner = g.grantee or p.proname in ('lock_primaries', 'refuse_stale')))`,
+  'a grant on schema keyring to others than the owner and the service, and to the mover more than its use': `
     select g.grantee::regrole, g.privilege_type from pg_namespace n, aclexplode(n.nspacl) g
-    where n.nspname = 'keyring' and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)`,
-  'anything that keyring_service owns': `
-    select objid from pg_shdepend where refobjid = 'keyring_service'::regrole and deptype = 'o'`,
+    where n.nspname = 'keyring' and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)
+      and not (g.grantee = 'keyring_mover'::regrole and g.privilege_type = 'USAGE')`,
+  'anything that keyring_service owns, or keyring_mover but for its functions': `
+    select classid::regclass, objid from pg_shdepend
+    where dbid = (select oid from pg_database where datname = current_database()) and deptype = 'o'
+      and (refobjid = 'keyring_service'::regrole
+        or refobjid = 'keyring_mover'::regrole and classid <> 'pg_proc'::regclass)`,
+  'a table that keyring_mover may do more with than move rows': `
+    select c.oid::regclass, g.privilege_type from pg_class c, aclexplode(c.relacl) g where g.grantee = 'keyring_mover'::regrole
+    union all
+    select a.attrelid::regclass, g.privilege_type || ' ' || a.attname from pg_attribute a, aclexplode(a.attacl) g
+    where g.grantee = 'keyring_mover'::regrole and not (a.attrelid = 'public.secrets'::regclass and (
+      g.privilege_type = 'SELECT'
+        and a.attname in ('id', 'project_id', 'value_encrypted', 'encryption_key_id', 'ctid', 'tableoid')
+      or g.privilege_type = 'UPDATE' and a.attname in ('value_encrypted', 'encryption_key_id')))`,
   'a way for a request’s role to become one of ours': `
     select member::regrole, roleid::regrole from pg_auth_members
-    where roleid in ('keyring_owner'::regrole, 'keyring_service'::regrole)
+    where roleid in ('keyring_owner'::regrole, 'keyring_mover'::regrole, 'keyring_service'::regrole)
       and (member::regrole)::text in ('anon', 'authenticated', 'service_role', 'keyring_service')`,
   'a role of ours that could log in, bypass policies or rule': `
-    select rolname from pg_roles where rolname in ('keyring_owner', 'keyring_service')
+    select rolname from pg_roles where rolname in ('keyring_owner', 'keyring_mover', 'keyring_service')
       and (rolcanlogin or rolbypassrls or rolsuper or rolcreaterole or rolcreatedb or rolreplication)`,
   'a privilege of a request’s role on ciphertext': `
     select r, p from unnest(array['anon', 'authenticated', 'service_role']) r, unnest(array['select', 'insert', 'update']) p

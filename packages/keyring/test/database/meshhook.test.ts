@@ -43,7 +43,7 @@ describe('over MeshHook’s own schema', () => {
     const after = await inventory(admin);
     expect(before.filter((line) => !after.includes(line))).toEqual([]);
     expect(before.filter((line) => line.startsWith('secret '))).toHaveLength(3);
-    // What came: two columns, policies for our two roles, the fence, a reference.
+    // What came: two columns, policies for our three roles, the fence, a reference.
     expect(
       after
         .filter((line) => !before.includes(line))
@@ -58,6 +58,8 @@ describe('over MeshHook’s own schema', () => {
         "policy public.projects Keyring",
         "policy public.projects Keyring",
         "policy public.projects Keyring",
+        "policy public.secrets keyring_mover_reads",
+        "policy public.secrets keyring_mover_writes",
         "policy public.secrets keyring_owner",
         "policy public.secrets keyring_service",
         "trigger secrets zz_keyring_fence_insert_secrets__value",

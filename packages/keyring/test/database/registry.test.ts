@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { query } from '../../../../test/support/database.ts';
-import { envelope, makeProject, outcome, promote, useDatabase, type Session } from './support.ts';
+import { envelope, makeProject, outcome, promote, rewrite, useDatabase, type Session } from './support.ts';
 
 const on = useDatabase();
 
@@ -135,6 +135,28 @@ describe('the catalog tells of', () => {
     ]);
   });
 
+  test.each([
+    ['is gone', 'drop function keyring.move_webhooks__secret'],
+    ['runs as its caller', 'alter function keyring.move_webhooks__secret security invoker'],
+    ['runs as another', 'alter function keyring.move_webhooks__secret owner to keyring_owner'],
+    ['looks at the caller’s types', `alter function keyring.move_webhooks__secret set search_path = ''`],
+  ])('a move function that %s', async (_, change) => {
+    const owner = await on.owner();
+    await owner.run(change);
+    const missing = { code: 'missing_move', relation: 'public.webhooks', column_name: 'secret' };
+    expect(await problems(owner)).toEqual([missing]);
+    await register(owner, 'webhooks.secret', 'public.webhooks', 'secret', 'key_id');
+    expect(await problems(owner)).toEqual([]);
+  });
+
+  test('a move function that was changed', async () => {
+    const [admin, owner] = await Promise.all([on.admin(), on.owner()]);
+    await rewrite(admin, 'keyring.move_webhooks__secret', (source) =>
+      source.replace('is not null and', 'is not null or'),
+    );
+    expect((await problems(owner)).map((problem) => problem.code)).toEqual(['missing_move']);
+  });
+
   test('policies that hide rows from the count', async () => {
     const owner = await on.owner();
     const hidden = [{ code: 'hidden_rows', relation: 'public.webhooks', column_name: null }];
@@ -158,8 +180,8 @@ describe('registering again under the same label', () => {
     const [v1, v2] = project.keys;
     await put(service, project, v1);
     await owner.run('alter table public.webhooks rename to hooks');
-    // A renamed table is followed by itself: the registry holds the table, not its name.
-    expect(await problems(owner)).toEqual([]);
+    // The registry holds the table, not its name; what moves rows was made for the name.
+    expect(await problems(owner)).toEqual([{ code: 'missing_move', relation: 'public.hooks', column_name: 'secret' }]);
     await owner.run('alter table public.hooks rename column secret to sealed');
     await owner.run('alter table public.hooks rename column key_id to sealed_by');
     const write = (key: string) =>
@@ -245,6 +267,14 @@ test('two encrypted columns of one table are fenced apart', async () => {
   expect(
     await outcome(service.run('update public.webhooks set other = $1, other_key_id = $2', [envelope(v2), v2])),
   ).toBe('done');
+});
+
+test('a column that is taken out leaves nothing behind that moves its rows', async () => {
+  const owner = await on.owner();
+  const moves = () => owner.run(`select p.proname from pg_proc p where p.proname = 'move_webhooks__secret'`);
+  expect(await moves()).toHaveLength(1);
+  await owner.run(`select keyring.unregister_encrypted_column('webhooks.secret')`);
+  expect(await moves()).toEqual([]);
 });
 
 test('only the owner of the table registers it', async () => {

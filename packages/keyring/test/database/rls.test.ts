@@ -158,6 +158,8 @@ describe.each(origins)('on %s', (_, on) => {
       'update keyring.wrapping_keys set version = 2',
       'create table keyring.mine (n int)',
       'set role keyring_owner',
+      'set role keyring_mover',
+      `select keyring.lock_primaries('{}')`,
       `select keyring.register_encrypted_column('x.y', 'public.secrets', 'value_encrypted', 'encryption_key_id')`,
       `select keyring.admit_plaintext('secrets.value')`,
     ]) {

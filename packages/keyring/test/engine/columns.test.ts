@@ -122,7 +122,7 @@ test('a column with a foreign key to the keys that nobody registered stops the r
 });
 
 test.each([
-  ['in the sweep', 'with batch as'],
+  ['in the sweep', 'keyring.move_'],
   ['before the last count', 'rows_verified = $3'],
 ])('a column that appears unregistered %s blocks the rotation by name, until it is registered', async (_when, at) => {
   await keyring.secrets.put(projectId, 'B', 'b');

@@ -74,7 +74,7 @@ test('a rotation that is sweeping when it is overtaken stops, and the emergency 
     sweepBatchSize: 1,
     wrap: (database) =>
       interceptDatabase(database, async ({ statement, send }) => {
-        if (compromised === undefined && statement.text.includes('for no key update of t skip locked')) {
+        if (compromised === undefined && statement.text.includes('keyring.move_')) {
           compromised = await keyring.rotations.compromise(leaked, { reason: 'test' });
         }
         return send();

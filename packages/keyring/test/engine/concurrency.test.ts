@@ -34,8 +34,8 @@ test('a value that changes between the sweep’s read and its write stays as it 
     sweepBatchSize: 1,
     wrap: (database) =>
       interceptDatabase(database, async ({ statement, send }) => {
-        if (statement.text.includes('with batch as')) {
-          const ids = statement.values?.[0] as string[];
+        if (statement.text.includes('keyring.move_')) {
+          const ids = statement.values?.[2] as string[];
           for (const { id, name } of await service.secrets.list(project.id)) {
             if (!ids.includes(id) || name === 'SECRET_4') continue;
             if (name === 'SECRET_3') {
@@ -67,7 +67,7 @@ test('a version that comes back under the same row does not let an older read wi
   const rotator = await installation.open({
     wrap: (database) =>
       interceptDatabase(database, async ({ statement, send }) => {
-        if (!turned && statement.text.includes('with batch as')) {
+        if (!turned && statement.text.includes('keyring.move_')) {
           turned = true;
           const [open] = await service.rotations.list({ limit: 1 });
           await service.secrets.put(project.id, 'SECRET_1', 'under the new version');

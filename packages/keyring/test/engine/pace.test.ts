@@ -22,7 +22,7 @@ beforeEach(async () => {
 });
 afterAll(() => installation.end());
 
-const isMove = (text: string): boolean => text.includes('for no key update of t skip locked');
+const isMove = (text: string): boolean => text.includes('keyring.move_');
 
 /** Another process that rotates; `seen` is asked before each statement. */
 const worker = (seen: (text: string, name?: string) => Promise<void>, options = {}): Promise<Keyring> =>

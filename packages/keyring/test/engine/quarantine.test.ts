@@ -333,7 +333,7 @@ test('a value that a restore brings back between the sweep’s read and its writ
   const rotator = await installation.open({
     wrap: (database) =>
       interceptDatabase(database, async ({ statement, send }) => {
-        if (!restored && statement.text.includes('with batch as')) {
+        if (!restored && statement.text.includes('keyring.move_')) {
           restored = true;
           await installation.behindTheFence('update public.secrets set value_encrypted = $2 where id = $1', [
             entry?.id,

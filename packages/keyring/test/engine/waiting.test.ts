@@ -353,7 +353,7 @@ test('a second runner watches while the first one lives, and takes over when it 
   const first = await watching(
     async ({ text }) => {
       // Neither alive nor gone: its statements simply stop, its heart's too.
-      dead ||= text.includes('with batch as');
+      dead ||= text.includes('keyring.move_');
       if (!dead) return;
       died.resolve();
       await buried.promise;
@@ -390,7 +390,7 @@ test('an aborted run stops between two statements, lets go of the rotation, and 
   let batches = 0;
   const rotator = await watching(
     ({ text }) => {
-      if (text.includes('with batch as') && ++batches === 2) stop.abort();
+      if (text.includes('keyring.move_') && ++batches === 2) stop.abort();
     },
     { sweepBatchSize: 1 },
   );
@@ -468,7 +468,7 @@ async function stopAfterPromoteOf(project: KnownProject): Promise<string> {
   return id;
 }
 
-const SWEEPING = 'with batch as';
+const SWEEPING = 'keyring.move_';
 
 /** A runner that is disturbed before its first statement of a kind, which goes on only after its next heartbeat. */
 function disturbed(kind: string, disturb: () => Promise<unknown>): Promise<Keyring> {

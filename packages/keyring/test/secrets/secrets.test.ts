@@ -365,7 +365,7 @@ test('between promote and sweep a value is readable, and says that it is stale',
   const rotator = await installation.open({
     wrap: (database: Database) =>
       interceptDatabase(database, async ({ statement, send }) => {
-        if (statement.text.includes('with batch as')) {
+        if (statement.text.includes('keyring.move_')) {
           const secret = await keyring.secrets.get(projectId, 'A');
           const [entry] = await keyring.secrets.list(projectId);
           seen.push(secret?.value, secret?.stale, entry?.stale, entry?.version);

@@ -189,7 +189,7 @@ async function stopInTheMiddle(installation: Installation, { projects }: Rotatio
     wrap: (database) =>
       interceptDatabase(database, async ({ statement, send }) => {
         const answer = await send();
-        if (statement.text.includes('with batch as')) stop.abort();
+        if (statement.text.includes('keyring.move_')) stop.abort();
         return answer;
       }),
   });

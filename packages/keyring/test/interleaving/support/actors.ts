@@ -3,7 +3,7 @@ import { auditTrail } from '../../../src/audit/audit.ts';
 import type { Queryable } from '../../../src/db/port.ts';
 import { eraseKey, markCompromised, markRolledBack, movePrimary, selectPrimary } from '../../../src/keyring/store.ts';
 import { moveProject, overtakeProject, type ProjectProgress } from '../../../src/rotation/project-store.ts';
-import { replaceCiphertexts, selectRows } from '../../../src/rotation/rows-store.ts';
+import { replacement, replaceCiphertexts, selectRows } from '../../../src/rotation/rows-store.ts';
 import { insertSecret, selectSecretRow, updateSecret } from '../../../src/secrets/store.ts';
 import type { Isolation } from '../../database/support.ts';
 import type { Actor } from './scheduler.ts';
@@ -111,23 +111,26 @@ export function creator(secret: string, { isolation = 'read committed', believes
 export function sweeper(
   to: number,
   secrets: readonly string[],
-  { name = 'sweeper', edit = same }: { name?: string; edit?: Edit } = {},
+  { name = 'sweeper', isolation = 'read committed' }: { name?: string; isolation?: Isolation } = {},
 ): MakeActor {
   return (project) =>
-    actor('sweeper', name, async (tx) => {
-      const { projectId, rotationId, column } = project;
-      const keyId = project.key(to);
-      const ids = secrets.map((secret) => project.row(secret));
-      const found = await selectRows(tx, column, { projectId, ids, exceptKeyId: keyId });
-      if (found.length === 0) return undefined;
-      const rows = found.map(({ id, keyId: oldKeyId, envelope }) => ({
-        id,
-        oldEnvelope: envelope,
-        newEnvelope: project.seal(to, id, project.open(id, oldKeyId, envelope)),
-      }));
-      const moved = await replaceCiphertexts(edited(tx, edit), column, { rotationId, projectId, keyId, rows });
-      return moved > 0 ? { kind: 'swept' } : undefined;
-    });
+    actor(
+      'sweeper',
+      name,
+      async (tx) => {
+        const { projectId, rotationId, column } = project;
+        const keyId = project.key(to);
+        const ids = secrets.map((secret) => project.row(secret));
+        const found = await selectRows(tx, column, { projectId, ids, exceptKeyId: keyId });
+        if (found.length === 0) return undefined;
+        const rows = found.map((row) =>
+          replacement(row, project.seal(to, row.id, project.open(row.id, row.keyId, row.envelope))),
+        );
+        const moved = await replaceCiphertexts(tx, column, { rotationId, projectId, rows });
+        return moved > 0 ? { kind: 'swept' } : undefined;
+      },
+      { isolation },
+    );
 }
 
 /** A promote. With `step`, the rotation's own: its project moves on in the same transaction. */
