@@ -85,6 +85,33 @@ describe('in an empty database', () => {
     );
   });
 
+  test('columns that were registered before rows were moved in batches get their function, if the table is the migrator’s', async () => {
+    const database = await empty();
+    const owner = await connect(database.ownerUrl);
+    const admin = await connect(database.adminUrl);
+    await owner.run('create schema supabase_migrations');
+    await owner.run(
+      'create table supabase_migrations.schema_migrations (version text primary key, statements text[], name text)',
+    );
+    for (const name of (await readdir(folder)).sort().filter((file) => file < '20261127')) {
+      await owner.run(await readFile(new URL(name, folder), 'utf8'));
+      await owner.run('insert into supabase_migrations.schema_migrations (version) values ($1)', [name.slice(0, 14)]);
+    }
+    for (const table of ['mine', 'theirs']) {
+      await owner.run(`create table public.${table} (id uuid primary key,
+        project_id uuid not null references public.projects on delete cascade, token bytea not null, key_id uuid)`);
+      await owner.run(
+        `select keyring.register_encrypted_column('${table}.token', 'public.${table}', 'token', 'key_id')`,
+      );
+    }
+    await admin.run('alter table public.theirs owner to current_user');
+    await Promise.all([owner.client.end(), admin.client.end()]);
+    await migrate({ connectionString: database.ownerUrl });
+    expect(await query(database.ownerUrl, 'select code, relation from keyring.catalog_problems()')).toEqual([
+      { code: 'missing_move', relation: 'public.theirs' },
+    ]);
+  });
+
   test('a login that took its role by `set role`, as Supabase’s tools do, runs them all in one session', async () => {
     const database = await empty();
     const login = `login_${database.name}`;
