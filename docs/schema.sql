@@ -5,6 +5,8 @@ create role anon nosuper inherit nocreaterole nocreatedb nocanlogin noreplicatio
 
 create role authenticated nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
 
+create role keyring_mover nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
+
 create role keyring_owner nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
 
 create role keyring_service nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
@@ -13,6 +15,7 @@ create role service_role nosuper inherit nocreaterole nocreatedb nocanlogin nore
 
 grant anon to schema_migrator with inherit false, set false, admin true;
 grant authenticated to schema_migrator with inherit false, set false, admin true;
+grant keyring_mover to schema_migrator with inherit true, set true, admin true;
 grant keyring_owner to schema_migrator with inherit true, set true, admin true;
 grant keyring_service to schema_migrator with inherit true, set true, admin true;
 grant service_role to schema_migrator with inherit false, set false, admin true;
@@ -26,6 +29,7 @@ grant usage on schema auth to service_role;
 
 create schema keyring authorization keyring_owner;
 comment on schema keyring is 'MeshHook Keyring: versioned keys, their rotation and its trail. Not for PostgREST.';
+grant usage on schema keyring to keyring_mover;
 grant usage on schema keyring to keyring_service;
 
 create schema public authorization pg_database_owner;
@@ -541,7 +545,7 @@ alter table public.secrets force row level security;
 CREATE INDEX idx_secrets_project_id ON public.secrets USING btree (project_id);
 CREATE TRIGGER update_secrets_updated_at BEFORE UPDATE ON public.secrets FOR EACH ROW WHEN (NOT new.encryption_key_id IS DISTINCT FROM old.encryption_key_id OR new.value_written_at IS DISTINCT FROM old.value_written_at OR new.key IS DISTINCT FROM old.key) EXECUTE FUNCTION public.update_updated_at_column();
 CREATE TRIGGER zz_keyring_fence_insert_secrets__value BEFORE INSERT ON public.secrets FOR EACH ROW EXECUTE FUNCTION keyring.fence_secrets__value();
-CREATE TRIGGER zz_keyring_fence_update_secrets__value BEFORE UPDATE ON public.secrets FOR EACH ROW WHEN (old.value_encrypted IS DISTINCT FROM new.value_encrypted OR old.encryption_key_id IS DISTINCT FROM new.encryption_key_id OR old.id IS DISTINCT FROM new.id OR old.project_id IS DISTINCT FROM new.project_id) EXECUTE FUNCTION keyring.fence_secrets__value();
+CREATE TRIGGER zz_keyring_fence_update_secrets__value BEFORE UPDATE ON public.secrets FOR EACH ROW WHEN (CURRENT_USER <> 'keyring_mover'::name AND (old.value_encrypted IS DISTINCT FROM new.value_encrypted OR old.encryption_key_id IS DISTINCT FROM new.encryption_key_id OR old.id IS DISTINCT FROM new.id OR old.project_id IS DISTINCT FROM new.project_id)) EXECUTE FUNCTION keyring.fence_secrets__value();
 create policy "Users can delete secrets in own projects" on public.secrets for delete to public using ((project_id IN ( SELECT projects.id
    FROM public.projects
   WHERE (projects.owner = auth.uid()))));
@@ -553,6 +557,8 @@ create policy "Users can update secrets in own projects" on public.secrets for u
 create policy "Users can view secrets in own projects" on public.secrets for select to public using ((project_id IN ( SELECT projects.id
    FROM public.projects
   WHERE (projects.owner = auth.uid()))));
+create policy keyring_mover_reads on public.secrets for select to keyring_mover using (true);
+create policy keyring_mover_writes on public.secrets for update to keyring_mover using (true) with check (true);
 create policy keyring_owner on public.secrets for select to keyring_owner using (true);
 create policy keyring_service on public.secrets for all to keyring_service using (true) with check (true);
 comment on table public.secrets is 'Credentials of workflows, one row a name; the values are ciphertext';
@@ -562,13 +568,16 @@ grant delete on table public.secrets to authenticated;
 grant delete on table public.secrets to service_role;
 grant delete, insert, select, update on table public.secrets to keyring_service;
 grant select on column public.secrets.id to authenticated;
+grant select on column public.secrets.id to keyring_mover;
 grant select on column public.secrets.id to keyring_owner;
 grant select on column public.secrets.id to service_role;
 grant select on column public.secrets.project_id to authenticated;
+grant select on column public.secrets.project_id to keyring_mover;
 grant select on column public.secrets.project_id to keyring_owner;
 grant select on column public.secrets.project_id to service_role;
 grant select, update on column public.secrets.key to authenticated;
 grant select, update on column public.secrets.key to service_role;
+grant select, update on column public.secrets.value_encrypted to keyring_mover;
 grant select on column public.secrets.created_at to authenticated;
 grant select on column public.secrets.created_at to service_role;
 grant select on column public.secrets.updated_at to authenticated;
@@ -576,6 +585,7 @@ grant select on column public.secrets.updated_at to service_role;
 grant select on column public.secrets.encryption_key_id to authenticated;
 grant select on column public.secrets.encryption_key_id to keyring_owner;
 grant select on column public.secrets.encryption_key_id to service_role;
+grant select, update on column public.secrets.encryption_key_id to keyring_mover;
 grant select on column public.secrets.value_written_at to authenticated;
 grant select on column public.secrets.value_written_at to service_role;
 
@@ -641,7 +651,8 @@ CREATE OR REPLACE FUNCTION keyring.catalog_problems()
 AS $function$
     with registered as (
       select e.*, t.oid is not null as found, t.relrowsecurity,
-        'fence_' || pg_catalog.replace(e.label, '.', '__') as fence
+        'fence_' || pg_catalog.replace(e.label, '.', '__') as fence,
+        'move_' || pg_catalog.replace(e.label, '.', '__') as move
       from keyring.encrypted_columns e left join pg_catalog.pg_class t on t.oid = e.table_id
     ),
     parts as (
@@ -698,6 +709,17 @@ AS $function$
       where t.tgrelid = p.relid and t.tgname = w.wanted and t.tgenabled in ('O', 'A')
         and t.tgtype = e.row_before_event
         and f.proname = p.fence and f.pronamespace = 'keyring'::pg_catalog.regnamespace)
+    union all
+    -- What the sweep moves rows with: it names the table as it was called when the column was registered.
+    select 'missing_move', r.table_id, r.ciphertext_column,
+      pg_catalog.format('function keyring.%s is missing or was made for another table: register the column again', r.move)
+    from registered r
+    where r.found and not exists (select from pg_catalog.pg_proc f
+      where f.proname = r.move and f.pronamespace = 'keyring'::pg_catalog.regnamespace
+        and f.prosecdef and pg_catalog.pg_get_userbyid(f.proowner) = 'keyring_mover'
+        and f.proconfig[1] = 'search_path=pg_catalog, pg_temp'
+        and f.prosrc = keyring.move_body(r.label, r.table_id, r.ciphertext_column, r.key_id_column, r.row_id_column,
+          r.project_column))
     union all
     select distinct 'trigger_after_fence', p.relid, t.tgname,
       'fires after the fence and could change what it checked: rename it to sort before zz_keyring'
@@ -1066,6 +1088,168 @@ AS $function$
   $function$;
 alter function keyring.guard_rotation_project() owner to keyring_owner;
 
+CREATE OR REPLACE FUNCTION keyring.lock_primaries(of_projects uuid[])
+ RETURNS TABLE(project_id uuid, primary_key_id uuid)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    queued pg_catalog.uuid[];
+  begin
+    select pg_catalog.array_agg(p.id) into queued
+      from (
+        select distinct keyring.project_lock(u.id) as lock, u.id from pg_catalog.unnest(of_projects) u (id) order by 1, 2
+      ) p
+      where pg_catalog.pg_try_advisory_xact_lock_shared(p.lock);
+    return query
+      select k.project_id, k.primary_key_id from keyring.keyrings k
+      where k.project_id = any (queued) order by k.project_id for share skip locked;
+  end
+  $function$;
+alter function keyring.lock_primaries(uuid[]) owner to keyring_owner;
+comment on function keyring.lock_primaries(uuid[]) is 'Holds the primary version of these projects until the transaction ends; those of which it cannot at once are left out';
+grant execute on function keyring.lock_primaries(uuid[]) to keyring_mover;
+
+CREATE OR REPLACE FUNCTION keyring.move_body(column_label text, in_table regclass, ciphertext_column name, key_id_column name, row_id_column name, project_column name)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  declare
+    partitioned pg_catalog.bool := (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = in_table);
+    held pg_catalog.text := case when partitioned then $held$
+        select r.tableoid as part, r.ctid as place, b.row_id, r.%3$I as project, b.new_envelope
+        from unnest(row_ids, old_envelopes, new_envelopes) b (row_id, old_envelope, new_envelope)
+        join %1$s r on r.%2$I = b.row_id
+        where r.%3$I = any (projects) and r.%5$I is not null and r.%4$I = b.old_envelope
+        for no key update of r skip locked$held$
+      else $held$
+        select t.place, b.row_id, t.project, b.new_envelope
+        from unnest(places, row_ids, old_envelopes, new_envelopes)
+          b (place, row_id, old_envelope, new_envelope)
+        cross join lateral (
+          select r.ctid as place, r.%3$I as project from %1$s r
+          where r.ctid = b.place and r.%2$I = b.row_id
+            and r.%3$I = any (projects) and r.%5$I is not null and r.%4$I = b.old_envelope
+          for no key update skip locked) t$held$
+      end;
+  begin
+    return pg_catalog.format($move$
+    #variable_conflict use_variable
+    declare
+      projects pg_catalog.uuid[];
+      primaries pg_catalog.uuid[];
+      moved_projects pg_catalog.uuid[];
+      counts pg_catalog.int8[];
+      refused pg_catalog.bool;
+      refused_key pg_catalog.uuid;
+      meddled pg_catalog.bool;
+    begin
+      select pg_catalog.array_agg(l.project_id), pg_catalog.array_agg(l.primary_key_id) into projects, primaries
+        from keyring.lock_primaries(of_projects) l;
+      if projects is null then
+        return;
+      end if;
+      -- A new statement, which sees what was committed before the locks were had.
+      with held as materialized (%7$s
+      ), fitting as materialized (
+        select h.*, primaries[pg_catalog.array_position(projects, h.project)] as primary_id from held h
+      ), checked as materialized (
+        select f.*, coalesce(keyring.envelope_key_id(f.new_envelope) = f.primary_id, false) as fits from fitting f
+      ), moved as (
+        update %1$s r set %4$I = c.new_envelope, %5$I = c.primary_id
+        from checked c where c.fits and r.ctid = c.place%8$s
+        returning r.%3$I as project, coalesce(r.%2$I = c.row_id and r.%3$I = c.project
+          and r.%4$I = c.new_envelope and r.%5$I = c.primary_id, false) as intact
+      )
+      select pg_catalog.array_agg(m.project), pg_catalog.array_agg(m.row_count),
+          exists (select from checked c where not c.fits),
+          (select keyring.envelope_key_id(c.new_envelope) from checked c where not c.fits limit 1),
+          pg_catalog.bool_or(m.meddled)
+        into moved_projects, counts, refused, refused_key, meddled
+        from (
+          select m.project, pg_catalog.count(*) as row_count, pg_catalog.bool_or(not m.intact) as meddled
+          from moved m group by m.project) m;
+      if refused then
+        perform keyring.refuse_stale(%6$L, refused_key);
+      end if;
+      if meddled then
+        raise exception 'a trigger changed what a sweep wrote in %6$s' using errcode = 'MK003';
+      end if;
+      return query select m.project, m.row_count from unnest(moved_projects, counts) m (project, row_count);
+    end
+    $move$, in_table, row_id_column, project_column, ciphertext_column, key_id_column, column_label,
+      pg_catalog.format(held, in_table, row_id_column, project_column, ciphertext_column, key_id_column),
+      case when partitioned then ' and r.tableoid = c.part' else '' end);
+  end
+  $function$;
+alter function keyring.move_body(text,regclass,name,name,name,name) owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.move_secrets__value(of_projects uuid[], places tid[], row_ids uuid[], old_envelopes bytea[], new_envelopes bytea[])
+ RETURNS TABLE(project_id uuid, moved bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+AS $function$
+    #variable_conflict use_variable
+    declare
+      projects pg_catalog.uuid[];
+      primaries pg_catalog.uuid[];
+      moved_projects pg_catalog.uuid[];
+      counts pg_catalog.int8[];
+      refused pg_catalog.bool;
+      refused_key pg_catalog.uuid;
+      meddled pg_catalog.bool;
+    begin
+      select pg_catalog.array_agg(l.project_id), pg_catalog.array_agg(l.primary_key_id) into projects, primaries
+        from keyring.lock_primaries(of_projects) l;
+      if projects is null then
+        return;
+      end if;
+      -- A new statement, which sees what was committed before the locks were had.
+      with held as materialized (
+        select t.place, b.row_id, t.project, b.new_envelope
+        from unnest(places, row_ids, old_envelopes, new_envelopes)
+          b (place, row_id, old_envelope, new_envelope)
+        cross join lateral (
+          select r.ctid as place, r.project_id as project from public.secrets r
+          where r.ctid = b.place and r.id = b.row_id
+            and r.project_id = any (projects) and r.encryption_key_id is not null and r.value_encrypted = b.old_envelope
+          for no key update skip locked) t
+      ), fitting as materialized (
+        select h.*, primaries[pg_catalog.array_position(projects, h.project)] as primary_id from held h
+      ), checked as materialized (
+        select f.*, coalesce(keyring.envelope_key_id(f.new_envelope) = f.primary_id, false) as fits from fitting f
+      ), moved as (
+        update public.secrets r set value_encrypted = c.new_envelope, encryption_key_id = c.primary_id
+        from checked c where c.fits and r.ctid = c.place
+        returning r.project_id as project, coalesce(r.id = c.row_id and r.project_id = c.project
+          and r.value_encrypted = c.new_envelope and r.encryption_key_id = c.primary_id, false) as intact
+      )
+      select pg_catalog.array_agg(m.project), pg_catalog.array_agg(m.row_count),
+          exists (select from checked c where not c.fits),
+          (select keyring.envelope_key_id(c.new_envelope) from checked c where not c.fits limit 1),
+          pg_catalog.bool_or(m.meddled)
+        into moved_projects, counts, refused, refused_key, meddled
+        from (
+          select m.project, pg_catalog.count(*) as row_count, pg_catalog.bool_or(not m.intact) as meddled
+          from moved m group by m.project) m;
+      if refused then
+        perform keyring.refuse_stale('secrets.value', refused_key);
+      end if;
+      if meddled then
+        raise exception 'a trigger changed what a sweep wrote in secrets.value' using errcode = 'MK003';
+      end if;
+      return query select m.project, m.row_count from unnest(moved_projects, counts) m (project, row_count);
+    end
+    $function$;
+alter function keyring.move_secrets__value(uuid[],tid[],uuid[],bytea[],bytea[]) owner to keyring_mover;
+grant execute on function keyring.move_secrets__value(uuid[],tid[],uuid[],bytea[],bytea[]) to keyring_service;
+
 CREATE OR REPLACE FUNCTION keyring.note_keyring_end()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1237,6 +1421,7 @@ AS $function$
   end
   $function$;
 alter function keyring.refuse_stale(text,uuid) owner to keyring_owner;
+grant execute on function keyring.refuse_stale(text,uuid) to keyring_mover;
 
 CREATE OR REPLACE FUNCTION keyring.refuse_truncate()
  RETURNS trigger
@@ -1257,6 +1442,9 @@ AS $function$
   declare
     suffix text := pg_catalog.replace(column_label, '.', '__');
     fence text := 'fence_' || suffix;
+    move text := 'move_' || suffix;
+    row_id_array text;
+    outdated pg_catalog.regprocedure;
     problem pg_catalog.record;
   begin
     insert into keyring.encrypted_columns
@@ -1313,11 +1501,40 @@ AS $function$
       'zz_keyring_fence_insert_' || suffix, in_table, fence);
     execute pg_catalog.format(
       'create trigger %1$I before update on %2$s for each row when (
-         old.%3$I is distinct from new.%3$I or old.%4$I is distinct from new.%4$I
-         or old.%5$I is distinct from new.%5$I or old.%6$I is distinct from new.%6$I)
+         current_user <> ''keyring_mover'' and (
+           old.%3$I is distinct from new.%3$I or old.%4$I is distinct from new.%4$I
+           or old.%5$I is distinct from new.%5$I or old.%6$I is distinct from new.%6$I))
        execute function keyring.%7$I()',
       'zz_keyring_fence_update_' || suffix, in_table, ciphertext_column, key_id_column, row_id_column, project_column,
       fence);
+
+    select pg_catalog.format('%I.%I', n.nspname, y.typname) into row_id_array
+      from pg_catalog.pg_attribute a
+      join pg_catalog.pg_type t on t.oid = a.atttypid
+      join pg_catalog.pg_type y on y.oid = t.typarray
+      join pg_catalog.pg_namespace n on n.oid = y.typnamespace
+      where a.attrelid = in_table and a.attname = row_id_column;
+    for outdated in
+      select p.oid from pg_catalog.pg_proc p where p.pronamespace = 'keyring'::pg_catalog.regnamespace and p.proname = move
+    loop
+      execute pg_catalog.format('drop function %s', outdated);
+    end loop;
+    -- The plan is the same for any batch: by address, and never by way of the whole table.
+    execute pg_catalog.format(
+      'create function keyring.%I(of_projects pg_catalog.uuid[], places pg_catalog.tid[], row_ids %s,
+         old_envelopes pg_catalog.bytea[], new_envelopes pg_catalog.bytea[])
+       returns table (project_id pg_catalog.uuid, moved pg_catalog.int8)
+       language plpgsql security definer set search_path = pg_catalog, pg_temp %s as %L',
+      move, row_id_array,
+      case when exists (select from pg_catalog.pg_class c where c.oid = in_table and c.relkind = 'p') then ''
+        else 'set plan_cache_mode = force_generic_plan set enable_seqscan = off' end,
+      keyring.move_body(column_label, in_table, ciphertext_column, key_id_column, row_id_column, project_column));
+    execute pg_catalog.format('revoke execute on function keyring.%I from public', move);
+    -- Who is given a function must be allowed to create one there; nobody is for longer than that.
+    grant create on schema keyring to keyring_mover;
+    execute pg_catalog.format('alter function keyring.%I owner to keyring_mover', move);
+    revoke create on schema keyring from keyring_mover;
+    execute pg_catalog.format('grant execute on function keyring.%I to keyring_service', move);
 
     -- Keys go only when their project does (guard_encryption_key): what names them goes with them, however many tables
     -- below the project it is. A plain reference would refuse the delete before a table of the second level was reached.
@@ -1342,6 +1559,16 @@ AS $function$
       'create policy keyring_service on %s to keyring_service using (true) with check (true)', in_table);
     execute pg_catalog.format('drop policy if exists keyring_owner on %s', in_table);
     execute pg_catalog.format('create policy keyring_owner on %s for select to keyring_owner using (true)', in_table);
+
+    -- What moves rows finds them by their address, reads five columns and changes two; on a partition, it says which.
+    execute pg_catalog.format('grant select (tableoid, ctid, %I, %I, %I, %I), update (%I, %I) on %s to keyring_mover',
+      row_id_column, project_column, ciphertext_column, key_id_column, ciphertext_column, key_id_column, in_table);
+    execute pg_catalog.format('drop policy if exists keyring_mover_reads on %s', in_table);
+    execute pg_catalog.format('drop policy if exists keyring_mover_writes on %s', in_table);
+    execute pg_catalog.format(
+      'create policy keyring_mover_reads on %s for select to keyring_mover using (true)', in_table);
+    execute pg_catalog.format(
+      'create policy keyring_mover_writes on %s for update to keyring_mover using (true) with check (true)', in_table);
 
     for problem in select p.code, p.column_name, p.detail from keyring.catalog_problems() p
       where p.relation = in_table::text and p.code in ('missing_column', 'row_id_not_unique', 'inherited_table')
@@ -1370,6 +1597,7 @@ CREATE OR REPLACE FUNCTION keyring.unregister_encrypted_column(column_label text
 AS $function$
   declare
     remaining bigint;
+    move pg_catalog.regprocedure;
   begin
     select coalesce(sum(r.row_count), 0) into remaining
       from keyring.reference_counts() r where r.label = column_label and r.encryption_key_id is not null;
@@ -1381,6 +1609,13 @@ AS $function$
     if not found then
       raise exception 'no encrypted column is registered as %', column_label using errcode = 'MK005';
     end if;
+    for move in
+      select p.oid from pg_catalog.pg_proc p
+      where p.pronamespace = 'keyring'::pg_catalog.regnamespace
+        and p.proname = 'move_' || pg_catalog.replace(column_label, '.', '__')
+    loop
+      execute pg_catalog.format('drop function %s', move);
+    end loop;
   end
   $function$;
 alter function keyring.unregister_encrypted_column(text) owner to keyring_owner;

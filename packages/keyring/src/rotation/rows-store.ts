@@ -142,7 +142,8 @@ export async function moveRows(
              select m.project_id, m.moved
              from ${column.move}($1::uuid[], $2::tid[], $3::${column.rowIdType}[], $4::bytea[], $5::bytea[]) m
            ), counted as (
-             update keyring.rotation_projects p set rows_moved = p.rows_moved + m.moved
+             update keyring.rotation_projects p
+             set rows_moved = p.rows_moved + m.moved, rows_total = greatest(p.rows_total, p.rows_moved + m.moved)
              from moved m where p.rotation_id = $6 and p.project_id = m.project_id
            )
            select m.project_id, m.moved from moved m`,

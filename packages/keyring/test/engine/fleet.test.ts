@@ -188,7 +188,7 @@ test('an edit between the read and the write of a batch of many projects wins, a
   let done = false;
   const rotator = await opened(
     async ({ text }) => {
-      if (done || !text.includes('with batch as')) return;
+      if (done || !text.includes('with moved as')) return;
       done = true;
       for (const project of edited) {
         await keyring.secrets.put(project.id, 'SECRET_1', 'edited meanwhile');
@@ -213,7 +213,7 @@ test('a rollback part-way turns back what moved, cancels what had not begun, and
     ({ text, values }) => {
       // The first set has ended, the second is swept in part, the third has not begun.
       if (text.includes('set state = $2, finished_at')) ends += 1;
-      if (ends > 0 && text.includes('with batch as') && values?.length === 6) stop.abort();
+      if (ends > 0 && text.includes('with moved as') && values?.length === 6) stop.abort();
     },
     { rotationConcurrency: 1, rotationSetSize: 13, sweepBatchSize: 5 },
   );
@@ -242,7 +242,7 @@ test('an emergency overtakes its project out of the middle of a set', async () =
   let compromised: Promise<unknown> | undefined;
   const rotator = await opened(
     async ({ text }) => {
-      if (!text.includes('with batch as')) return;
+      if (!text.includes('with moved as')) return;
       compromised ??= keyring.keys
         .list({ projectId: victim.id })
         .then((keys) => keyring.rotations.compromise(keys.find((key) => key.active)?.id ?? '', { reason: 'leaked' }));

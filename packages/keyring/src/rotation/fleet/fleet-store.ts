@@ -1,4 +1,3 @@
-import { byteaArray } from '../../db/binary-array.ts';
 import type { Queryable } from '../../db/port.ts';
 import type { RotationProjectState } from '../../api.ts';
 import type { EncryptedColumn } from '../../keyring/columns.ts';
@@ -108,14 +107,26 @@ export async function selectRowsOfProjects(
   column: EncryptedColumn,
   projects: readonly ProjectChoice[],
 ): Promise<ProjectRow[]> {
-  const { rows } = await database.query<{ project_id: string; id: string; envelope: Buffer; key_id: string }>({
-    text: `select c.project_id, n.id, n.envelope, n.key_id from ${chosen}
+  const { rows } = await database.query<{
+    project_id: string;
+    id: string;
+    place: string;
+    envelope: Buffer;
+    key_id: string;
+  }>({
+    text: `select c.project_id, n.id, n.place, n.envelope, n.key_id from ${chosen}
            cross join lateral (
-             select t.${column.rowId}::text as id, t.${column.ciphertext} as envelope, t.${column.keyId} as key_id
+             select t.${column.rowId}::text as id, t.ctid::text as place, t.${column.ciphertext} as envelope, t.${column.keyId} as key_id
              from ${column.table} t where ${ofChosen(column)}) n`,
     values: choiceValues(projects),
   });
-  return rows.map((row) => ({ projectId: row.project_id, id: row.id, envelope: row.envelope, keyId: row.key_id }));
+  return rows.map((row) => ({
+    projectId: row.project_id,
+    id: row.id,
+    place: row.place,
+    envelope: row.envelope,
+    keyId: row.key_id,
+  }));
 }
 
 const chosen = 'unnest($1::uuid[], $2::uuid[]) as c (project_id, except_key_id)';
@@ -127,57 +138,4 @@ function ofChosen(column: EncryptedColumn): string {
 
 function choiceValues(projects: readonly ProjectChoice[]): unknown[] {
   return [projects.map((one) => one.projectId), projects.map((one) => one.exceptKeyId ?? null)];
-}
-
-export interface ProjectReplacement {
-  readonly projectId: string;
-  readonly keyId: string;
-  readonly id: string;
-  readonly oldEnvelope: Buffer;
-  readonly newEnvelope: Buffer;
-}
-
-/** `replaceCiphertexts` for rows of many projects: how many of each were moved. */
-export async function replaceOfProjects(
-  database: Queryable,
-  column: EncryptedColumn,
-  rotationId: string,
-  replacements: readonly ProjectReplacement[],
-): Promise<Map<string, number>> {
-  const { rows } = await database.query<{ project_id: string; moved: string }>({
-    text: `with batch as (
-             select b.row_id, b.project_id, b.key_id, b.old_envelope, b.new_envelope
-             from unnest($1::text[]::${column.rowIdType}[], $2::uuid[], $3::uuid[], $4::bytea[], $5::bytea[])
-               as b (row_id, project_id, key_id, old_envelope, new_envelope)
-           ), held as (
-             select b.row_id, b.project_id, b.key_id, b.old_envelope, b.new_envelope
-             from ${column.table} t join batch b on t.${column.rowId} = b.row_id
-             where t.${column.project} = b.project_id and t.${column.ciphertext} = b.old_envelope
-             order by t.${column.rowId}
-             for no key update of t skip locked
-           ), moved as (
-             update ${column.table} t set ${column.ciphertext} = h.new_envelope, ${column.keyId} = h.key_id
-             from held h
-             where t.${column.rowId} = h.row_id and t.${column.project} = h.project_id
-               and t.${column.ciphertext} = h.old_envelope
-             returning h.project_id
-           ), totals as (
-             select m.project_id, count(*) as moved from moved m group by m.project_id
-           ), counted as (
-             update keyring.rotation_projects p
-             set rows_moved = p.rows_moved + n.moved, rows_total = greatest(p.rows_total, p.rows_moved + n.moved)
-             from totals n where p.rotation_id = $6 and p.project_id = n.project_id
-             returning 1
-           )
-           select n.project_id, n.moved, (select count(*) from counted) as counted from totals n`,
-    values: [
-      replacements.map((row) => row.id),
-      replacements.map((row) => row.projectId),
-      replacements.map((row) => row.keyId),
-      byteaArray(replacements.map((row) => row.oldEnvelope)),
-      byteaArray(replacements.map((row) => row.newEnvelope)),
-      rotationId,
-    ],
-  });
-  return new Map(rows.map((row) => [row.project_id, Number(row.moved)]));
 }

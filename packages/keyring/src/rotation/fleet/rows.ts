@@ -5,14 +5,8 @@ import type { RotationContext } from '../context.ts';
 import type { ProvedProject } from '../endings.ts';
 import { inLanes } from '../lanes.ts';
 import { isUnreadable, RowCrypto, type OpenedRow } from '../rows.ts';
-import {
-  replaceOfProjects,
-  selectRowsOfProjects,
-  selectSizes,
-  type ProjectChoice,
-  type ProjectReplacement,
-  type ProjectRow,
-} from './fleet-store.ts';
+import { moveRows, replacement, type Replacement } from '../rows-store.ts';
+import { selectRowsOfProjects, selectSizes, type ProjectChoice, type ProjectRow } from './fleet-store.ts';
 import type { StagedProject } from './steps.ts';
 import { isOfOne } from './together.ts';
 
@@ -55,7 +49,12 @@ export async function sweepTogether(
     await context.dataKeys.usage.spendAll(
       [...read].map(([projectId, count]) => ({ keyId: targets.get(projectId)?.id ?? '', count })),
     );
-    const moved = await replace(context, rotationId, column, await reseal(context, column, rows, targets));
+    const replacements = await reseal(context, column, rows, targets);
+    const moved = await moveRows(context.database, column, {
+      rotationId,
+      projectIds: [...read.keys()],
+      rows: replacements,
+    });
     for (const [projectId, count] of read) if (moved.get(projectId) !== count) left.add(projectId);
   });
   return ready.filter(({ project }) => !left.has(project.projectId)).map(({ project }) => project);
@@ -174,8 +173,8 @@ async function reseal(
   column: EncryptedColumn,
   rows: readonly ProjectRow[],
   targets: ReadonlyMap<string, DataKey | undefined>,
-): Promise<ProjectReplacement[]> {
-  const replacements: ProjectReplacement[] = [];
+): Promise<Replacement[]> {
+  const replacements: Replacement[] = [];
   for (const [projectId, own] of byProject(rows)) {
     const target = targets.get(projectId);
     if (target === undefined) continue;
@@ -185,26 +184,10 @@ async function reseal(
     for (const row of own) {
       const opened = openRow(row);
       if (isUnreadable(opened)) continue;
-      replacements.push({
-        projectId,
-        keyId: target.id,
-        id: row.id,
-        oldEnvelope: row.envelope,
-        newEnvelope: sealAgain(opened),
-      });
+      replacements.push(replacement(row, sealAgain(opened)));
     }
   }
   return replacements;
-}
-
-async function replace(
-  context: RotationContext,
-  rotationId: string,
-  column: EncryptedColumn,
-  replacements: readonly ProjectReplacement[],
-): Promise<ReadonlyMap<string, number>> {
-  if (replacements.length === 0) return new Map();
-  return replaceOfProjects(context.database, column, rotationId, replacements);
 }
 
 function byProject(rows: readonly ProjectRow[]): Map<string, ProjectRow[]> {
