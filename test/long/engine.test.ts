@@ -2,6 +2,7 @@ import type { Keyring } from '@meshhook/keyring';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runChaos } from '../../packages/keyring/test/engine/support/chaos.ts';
 import { crashPostgres, killRotatingProcesses } from '../../packages/keyring/test/engine/support/crashes.ts';
+import { emergencyScenario } from '../../packages/keyring/test/engine/support/emergency-scenarios.ts';
 import { everyWay, strikeEveryStatement } from '../../packages/keyring/test/engine/support/faults.ts';
 import { startInstallation, type Installation } from '../../packages/keyring/test/engine/support/installation.ts';
 import { runModel } from '../../packages/keyring/test/engine/support/model-runs.ts';
@@ -45,6 +46,7 @@ describe.skipIf(!wanted)('long proofs (MESHHOOK_LONG=1)', () => {
           ],
         ]),
       ),
+      'an emergency': (keyring) => strikeEveryStatement(emergencyScenario(installation, keyring, everyWay)),
       'a first put': (keyring) => strikeEveryStatement(firstPutScenario(installation, keyring, everyWay)),
       'an adoption': (keyring) => strikeEveryStatement(adoptScenario(installation, keyring, everyWay)),
     };

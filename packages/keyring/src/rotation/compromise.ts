@@ -7,7 +7,7 @@ import { unknownKey } from '../keyring/refusal.ts';
 import { markCompromised, markRolledBack, movePrimary, selectLatestVersion, selectPrimary } from '../keyring/store.ts';
 import { boundedTransaction } from './bounded.ts';
 import type { RotationContext } from './context.ts';
-import { insertPromotedProject, isInOpenRotation, overtakeProject } from './project-store.ts';
+import { insertPromotedProject, isInOpenRotation, overtakeProject, selectOpenEmergency } from './project-store.ts';
 import { insertRotation } from './rotation-store.ts';
 import { settleRotation } from './settle.ts';
 import { backoffMs, pause } from './wait.ts';
@@ -51,6 +51,9 @@ export async function compromiseKey(
     await transaction(database, (tx) => mark(context, tx, key, reason));
     return answer(undefined, []);
   }
+  // Asked for again, as by somebody who never got the answer: its emergency is open already.
+  const open = key.status === 'compromised' ? await selectOpenEmergency(database, key.projectId) : undefined;
+  if (open !== undefined) return answer(open, []);
 
   let next: { id: string } | undefined;
   let waitedMs = 0;

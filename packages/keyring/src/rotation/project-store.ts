@@ -265,6 +265,17 @@ export async function isInOpenRotation(database: Queryable, projectId: string, k
   return rowCount > 0;
 }
 
+/** The emergency that moves a project's rows away from a compromised version, while it is open. */
+export async function selectOpenEmergency(database: Queryable, projectId: string): Promise<string | undefined> {
+  const { rows } = await database.query<{ rotation_id: string }>({
+    text: `select p.rotation_id from keyring.rotation_projects p
+           join keyring.rotations r on r.id = p.rotation_id and r.trigger = 'compromise'
+           where p.project_id = $1 and p.state ${isOpen}`,
+    values: [projectId],
+  });
+  return rows[0]?.rotation_id;
+}
+
 /** Ends whatever open rotation holds a project. */
 export async function overtakeProject(
   tx: Queryable,
