@@ -1119,21 +1119,20 @@ CREATE OR REPLACE FUNCTION keyring.move_body(column_label text, in_table regclas
 AS $function$
   declare
     partitioned pg_catalog.bool := (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = in_table);
-    held pg_catalog.text := case when partitioned then $held$
+    found pg_catalog.text := case when partitioned then $found$
         select r.tableoid as part, r.ctid as place, b.row_id, r.%3$I as project, b.new_envelope
         from unnest(row_ids, old_envelopes, new_envelopes) b (row_id, old_envelope, new_envelope)
         join %1$s r on r.%2$I = b.row_id
         where r.%3$I = any (projects) and r.%5$I is not null and r.%4$I = b.old_envelope
-        for no key update of r skip locked$held$
-      else $held$
+        for no key update of r skip locked$found$
+      else $found$
         select t.place, b.row_id, t.project, b.new_envelope
-        from unnest(places, row_ids, old_envelopes, new_envelopes)
-          b (place, row_id, old_envelope, new_envelope)
+        from unnest(places, row_ids, old_envelopes, new_envelopes) b (place, row_id, old_envelope, new_envelope)
         cross join lateral (
           select r.ctid as place, r.%3$I as project from %1$s r
           where r.ctid = b.place and r.%2$I = b.row_id
             and r.%3$I = any (projects) and r.%5$I is not null and r.%4$I = b.old_envelope
-          for no key update skip locked) t$held$
+          for no key update skip locked) t$found$
       end;
   begin
     return pg_catalog.format($move$
@@ -1153,20 +1152,20 @@ AS $function$
         return;
       end if;
       -- A new statement, which sees what was committed before the locks were had.
-      with held as materialized (%7$s
-      ), fitting as materialized (
-        select h.*, primaries[pg_catalog.array_position(projects, h.project)] as primary_id from held h
-      ), checked as materialized (
-        select f.*, coalesce(keyring.envelope_key_id(f.new_envelope) = f.primary_id, false) as fits from fitting f
+      with held as materialized (
+        select f.*, p.id as primary_id, coalesce(keyring.envelope_key_id(f.new_envelope) = p.id, false) as fits
+        from (%7$s
+        ) f
+        cross join lateral (select primaries[pg_catalog.array_position(projects, f.project)] as id) p
       ), moved as (
-        update %1$s r set %4$I = c.new_envelope, %5$I = c.primary_id
-        from checked c where c.fits and r.ctid = c.place%8$s
-        returning r.%3$I as project, coalesce(r.%2$I = c.row_id and r.%3$I = c.project
-          and r.%4$I = c.new_envelope and r.%5$I = c.primary_id, false) as intact
+        update %1$s r set %4$I = h.new_envelope, %5$I = h.primary_id
+        from held h where h.fits and r.ctid = h.place%8$s
+        returning r.%3$I as project, coalesce(r.%2$I = h.row_id and r.%3$I = h.project
+          and r.%4$I = h.new_envelope and r.%5$I = h.primary_id, false) as intact
       )
       select pg_catalog.array_agg(m.project), pg_catalog.array_agg(m.row_count),
-          exists (select from checked c where not c.fits),
-          (select keyring.envelope_key_id(c.new_envelope) from checked c where not c.fits limit 1),
+          exists (select from held h where not h.fits),
+          (select keyring.envelope_key_id(h.new_envelope) from held h where not h.fits limit 1),
           pg_catalog.bool_or(m.meddled)
         into moved_projects, counts, refused, refused_key, meddled
         from (
@@ -1181,8 +1180,8 @@ AS $function$
       return query select m.project, m.row_count from unnest(moved_projects, counts) m (project, row_count);
     end
     $move$, in_table, row_id_column, project_column, ciphertext_column, key_id_column, column_label,
-      pg_catalog.format(held, in_table, row_id_column, project_column, ciphertext_column, key_id_column),
-      case when partitioned then ' and r.tableoid = c.part' else '' end);
+      pg_catalog.format(found, in_table, row_id_column, project_column, ciphertext_column, key_id_column),
+      case when partitioned then ' and r.tableoid = h.part' else '' end);
   end
   $function$;
 alter function keyring.move_body(text,regclass,name,name,name,name) owner to keyring_owner;
@@ -1212,27 +1211,26 @@ AS $function$
       end if;
       -- A new statement, which sees what was committed before the locks were had.
       with held as materialized (
+        select f.*, p.id as primary_id, coalesce(keyring.envelope_key_id(f.new_envelope) = p.id, false) as fits
+        from (
         select t.place, b.row_id, t.project, b.new_envelope
-        from unnest(places, row_ids, old_envelopes, new_envelopes)
-          b (place, row_id, old_envelope, new_envelope)
+        from unnest(places, row_ids, old_envelopes, new_envelopes) b (place, row_id, old_envelope, new_envelope)
         cross join lateral (
           select r.ctid as place, r.project_id as project from public.secrets r
           where r.ctid = b.place and r.id = b.row_id
             and r.project_id = any (projects) and r.encryption_key_id is not null and r.value_encrypted = b.old_envelope
           for no key update skip locked) t
-      ), fitting as materialized (
-        select h.*, primaries[pg_catalog.array_position(projects, h.project)] as primary_id from held h
-      ), checked as materialized (
-        select f.*, coalesce(keyring.envelope_key_id(f.new_envelope) = f.primary_id, false) as fits from fitting f
+        ) f
+        cross join lateral (select primaries[pg_catalog.array_position(projects, f.project)] as id) p
       ), moved as (
-        update public.secrets r set value_encrypted = c.new_envelope, encryption_key_id = c.primary_id
-        from checked c where c.fits and r.ctid = c.place
-        returning r.project_id as project, coalesce(r.id = c.row_id and r.project_id = c.project
-          and r.value_encrypted = c.new_envelope and r.encryption_key_id = c.primary_id, false) as intact
+        update public.secrets r set value_encrypted = h.new_envelope, encryption_key_id = h.primary_id
+        from held h where h.fits and r.ctid = h.place
+        returning r.project_id as project, coalesce(r.id = h.row_id and r.project_id = h.project
+          and r.value_encrypted = h.new_envelope and r.encryption_key_id = h.primary_id, false) as intact
       )
       select pg_catalog.array_agg(m.project), pg_catalog.array_agg(m.row_count),
-          exists (select from checked c where not c.fits),
-          (select keyring.envelope_key_id(c.new_envelope) from checked c where not c.fits limit 1),
+          exists (select from held h where not h.fits),
+          (select keyring.envelope_key_id(h.new_envelope) from held h where not h.fits limit 1),
           pg_catalog.bool_or(m.meddled)
         into moved_projects, counts, refused, refused_key, meddled
         from (

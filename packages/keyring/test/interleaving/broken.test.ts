@@ -155,7 +155,7 @@ describe('the fence of a batch', () => {
 
   test('that does not compare lets a batch under another version in', async () => {
     await interleavings.rewrite('keyring.move_secrets__value', (source) =>
-      source.replace('keyring.envelope_key_id(f.new_envelope) = f.primary_id', 'true'),
+      source.replace('keyring.envelope_key_id(f.new_envelope) = p.id', 'true'),
     );
     const found = await run('batch that is not compared', starts.sweeping, sweeper(1, ['b']), writer('a'));
     expect(broken(found)).toContain('never lose a value');
