@@ -1,6 +1,6 @@
 import { secretAadBuilder } from '../envelope/aad.ts';
 import { parseEnvelope, uuidFromBytes } from '../envelope/format.ts';
-import { opener, seal } from '../envelope/seal.ts';
+import { opener, sealer } from '../envelope/seal.ts';
 import { KeyringError } from '../errors.ts';
 import type { QuarantinedRow } from '../api.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
@@ -62,11 +62,12 @@ export class RowCrypto {
   /** Puts values under another version: sealed, opened again and compared before anyone stores it. Wipes the plaintext. */
   sealer(target: DataKey): (opened: OpenedRow) => Buffer {
     const buildAad = secretAadBuilder(this.#projectId, this.#label, target.id);
+    const seal = sealer(target.key, target.id);
     const openAgain = opener(target.key, target.id);
     return ({ row, plaintext }) => {
       const aad = buildAad(row.id);
       try {
-        const envelope = seal(target.key, target.id, plaintext, aad);
+        const envelope = seal(plaintext, aad);
         const again = openAgain(envelope, aad);
         const same = equalBytes(again, plaintext);
         wipe(again);
@@ -91,20 +92,24 @@ export class RowCrypto {
 }
 
 function openRow(row: StoredRow, version: Version | UnreadableReason): OpenedRow | Unreadable {
-  try {
-    if (uuidFromBytes(parseEnvelope(row.envelope).keyId) !== row.keyId) return unreadable(row, 'malformed');
-  } catch (error) {
-    if (error instanceof KeyringError) return unreadable(row, 'malformed');
-    throw error;
-  }
-  if (typeof version === 'string') return unreadable(row, version);
+  if (typeof version === 'string') return unreadable(row, namesItsKey(row) ? version : 'malformed');
   try {
     return { row, plaintext: version.open(row.envelope, version.aad(row.id)) };
   } catch (error) {
-    // `invalid_argument`: its id cannot be in any associated data, so nothing was ever sealed there.
-    if (error instanceof KeyringError) {
-      return unreadable(row, error.code === 'decryption_failed' ? 'does_not_open' : 'malformed');
-    }
+    if (!(error instanceof KeyringError)) throw error;
+    // `invalid_argument`: its id cannot be in any associated data, so nothing was ever sealed there. Opening says no more than
+    // that it failed; which of the two it was is looked at only then.
+    const wellFormed = error.code === 'decryption_failed' && namesItsKey(row);
+    return unreadable(row, wellFormed ? 'does_not_open' : 'malformed');
+  }
+}
+
+/** Is what is stored an envelope, and of the version beside it? */
+function namesItsKey({ envelope, keyId }: StoredRow): boolean {
+  try {
+    return uuidFromBytes(parseEnvelope(envelope).keyId) === keyId;
+  } catch (error) {
+    if (error instanceof KeyringError) return false;
     throw error;
   }
 }
