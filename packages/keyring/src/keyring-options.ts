@@ -23,7 +23,7 @@ export interface KeyringOptions {
   readonly keyCacheSize?: number;
   /** How long an unwrapped data key is used before it is read again, in milliseconds. Default 300,000. */
   readonly keyCacheMs?: number;
-  /** Rows per statement of a sweep. Default 500. */
+  /** Rows per statement of a sweep at full speed. Default 1,000. */
   readonly sweepBatchSize?: number;
   /** Units of a rotation, each of one project or many, worked on at once. Default 4. */
   readonly rotationConcurrency?: number;
@@ -46,7 +46,7 @@ const defaults = {
   actor: 'library',
   keyCacheSize: 10_000,
   keyCacheMs: 300_000,
-  sweepBatchSize: 500,
+  sweepBatchSize: 1_000,
   rotationConcurrency: 4,
   rotationSetSize: 100,
   lockPatienceMs: 60_000,

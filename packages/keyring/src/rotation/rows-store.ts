@@ -137,6 +137,8 @@ export async function moveRows(
   column: EncryptedColumn,
   move: { rotationId: string; projectIds: readonly string[]; rows: readonly Replacement[] },
 ): Promise<Map<string, number>> {
+  if (move.rows.length === 0) return new Map();
+  const ids = move.rows.map((row) => row.id);
   const { rows } = await database.query<{ project_id: string; moved: string }>({
     text: `with moved as (
              select m.project_id, m.moved
@@ -149,8 +151,9 @@ export async function moveRows(
            select m.project_id, m.moved from moved m`,
     values: [
       move.projectIds,
-      move.rows.map((row) => row.place),
-      move.rows.map((row) => row.id),
+      // Written out here where nothing can need escaping, which the driver would look for in each.
+      `{"${move.rows.map((row) => row.place).join('","')}"}`,
+      column.rowIdType === 'uuid' ? `{${ids.join(',')}}` : ids,
       byteaArray(move.rows.map((row) => row.oldEnvelope)),
       byteaArray(move.rows.map((row) => row.newEnvelope)),
       move.rotationId,

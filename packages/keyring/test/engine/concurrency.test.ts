@@ -35,7 +35,7 @@ test('a value that changes between the sweep’s read and its write stays as it 
     wrap: (database) =>
       interceptDatabase(database, async ({ statement, send }) => {
         if (statement.text.includes('keyring.move_')) {
-          const ids = statement.values?.[2] as string[];
+          const ids = statement.values?.[2] as string;
           for (const { id, name } of await service.secrets.list(project.id)) {
             if (!ids.includes(id) || name === 'SECRET_4') continue;
             if (name === 'SECRET_3') {
