@@ -42,6 +42,7 @@ afterEach(() => installation.end());
 /** Calls `meet` after a range of blocks was read, before anything is done with what it held. */
 function afterEachRange(meet: (reading: 'sweep' | 'verify', from: string) => Promise<void>): Promise<Keyring> {
   return installation.open({
+    sweepBatchSize: 500,
     wrap: (database) =>
       interceptDatabase(database, async ({ statement, send }) => {
         const answer = await send();
