@@ -32,6 +32,10 @@ comment on schema keyring is 'MeshHook Keyring: versioned keys, their rotation a
 grant usage on schema keyring to keyring_mover;
 grant usage on schema keyring to keyring_service;
 
+create schema keyring_jobs authorization keyring_owner;
+comment on schema keyring_jobs is 'MeshHook Keyring: pg-boss''s tables. They hold ids of rotations and projects, no names and no secrets';
+grant usage on schema keyring_jobs to keyring_service;
+
 create schema public authorization pg_database_owner;
 comment on schema public is 'standard public schema';
 grant usage on schema public to public;
@@ -39,6 +43,10 @@ grant usage on schema public to public;
 create schema supabase_migrations authorization schema_migrator;
 
 alter default privileges for role keyring_owner everywhere: functions get execute to keyring_owner;
+
+create type keyring_jobs.job_state as enum ('created', 'retry', 'active', 'completed', 'cancelled', 'failed');
+alter type keyring_jobs.job_state owner to keyring_owner;
+grant usage on type keyring_jobs.job_state to public;
 
 create table keyring.audit_log (
   id bigint not null generated always as identity,
@@ -461,6 +469,27 @@ create policy keyring_roles on keyring.signing_keys for all to keyring_owner, ke
 comment on table keyring.signing_keys is 'Ed25519 keys that sign receipts; the newest signs, every public half verifies';
 grant insert, select on table keyring.signing_keys to keyring_service;
 
+create table keyring.workers (
+  id uuid not null,
+  host text not null,
+  pid integer not null,
+  version text not null,
+  concurrency integer not null,
+  started_at timestamp with time zone not null default now(),
+  seen_at timestamp with time zone not null default now(),
+  doing jsonb not null default '{"units": [], "driving": []}'::jsonb,
+  constraint workers_concurrency_check CHECK (((concurrency >= 1) AND (concurrency <= 64))),
+  constraint workers_host_check CHECK (((length(host) >= 1) AND (length(host) <= 255))),
+  constraint workers_pkey PRIMARY KEY (id),
+  constraint workers_version_check CHECK (((length(version) >= 1) AND (length(version) <= 100)))
+) with (fillfactor=50);
+alter table keyring.workers owner to keyring_owner;
+alter table keyring.workers enable row level security;
+alter table keyring.workers force row level security;
+create policy keyring_roles on keyring.workers for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.workers is 'One row a worker process. Gone when it ends, or an hour after it was last seen';
+grant delete, insert, select, update on table keyring.workers to keyring_service;
+
 create table keyring.wrapped_wrapping_keys (
   wrapping_key_id uuid not null,
   root_key_id uuid not null,
@@ -496,6 +525,321 @@ alter table keyring.wrapping_keys force row level security;
 create policy keyring_roles on keyring.wrapping_keys for all to keyring_owner, keyring_service using (true) with check (true);
 comment on column keyring.wrapping_keys.fingerprint is 'Key check value (HKDF), verified at every unwrap; commits to the key';
 grant insert, select on table keyring.wrapping_keys to keyring_service;
+
+create table keyring_jobs.bam (
+  id uuid not null default gen_random_uuid(),
+  name text not null,
+  version integer not null,
+  status text not null default 'pending'::text,
+  queue text,
+  table_name text not null,
+  command text not null,
+  error text,
+  created_on timestamp with time zone not null default clock_timestamp(),
+  started_on timestamp with time zone,
+  completed_on timestamp with time zone,
+  constraint bam_pkey PRIMARY KEY (id)
+);
+alter table keyring_jobs.bam owner to keyring_owner;
+alter table keyring_jobs.bam enable row level security;
+alter table keyring_jobs.bam force row level security;
+create policy keyring_roles on keyring_jobs.bam for all to keyring_owner, keyring_service using (true) with check (true);
+
+create table keyring_jobs.instance (
+  id uuid not null,
+  name text,
+  host text not null,
+  pid integer not null,
+  version text not null,
+  node_version text not null,
+  application_name text,
+  heartbeat_seconds integer not null,
+  supervise boolean not null,
+  schedule boolean not null,
+  migrate boolean not null,
+  persist_queue_stats boolean not null,
+  persist_warnings boolean not null,
+  pool_max integer,
+  pool_total integer,
+  pool_idle integer,
+  pool_waiting integer,
+  workers jsonb not null default '[]'::jsonb,
+  metrics jsonb,
+  config jsonb not null default '{}'::jsonb,
+  crash_restarts integer not null default 0,
+  crash_restarts_since timestamp with time zone,
+  started_on timestamp with time zone not null default now(),
+  heartbeat_on timestamp with time zone not null default now(),
+  stopped_on timestamp with time zone,
+  constraint instance_pkey PRIMARY KEY (id)
+);
+alter table keyring_jobs.instance owner to keyring_owner;
+alter table keyring_jobs.instance enable row level security;
+alter table keyring_jobs.instance force row level security;
+create policy keyring_roles on keyring_jobs.instance for all to keyring_owner, keyring_service using (true) with check (true);
+
+create table keyring_jobs.job (
+  id uuid not null default gen_random_uuid(),
+  name text not null,
+  priority integer not null default 0,
+  data jsonb,
+  state keyring_jobs.job_state not null default 'created'::keyring_jobs.job_state,
+  retry_limit integer not null default 2,
+  retry_count integer not null default 0,
+  retry_delay integer not null default 0,
+  retry_backoff boolean not null default false,
+  retry_delay_max integer,
+  expire_seconds integer not null default 900,
+  deletion_seconds integer not null default 604800,
+  singleton_key text,
+  singleton_on timestamp without time zone,
+  group_id text,
+  group_tier text,
+  start_after timestamp with time zone not null default now(),
+  created_on timestamp with time zone not null default now(),
+  started_on timestamp with time zone,
+  completed_on timestamp with time zone,
+  keep_until timestamp with time zone not null default (now() + '336:00:00'::interval),
+  output jsonb,
+  dead_letter text,
+  policy text,
+  heartbeat_on timestamp with time zone,
+  heartbeat_seconds integer,
+  blocked boolean not null default false,
+  blocking boolean not null default false,
+  pending_dependencies integer not null default 0,
+  source_name text,
+  source_id uuid,
+  source_created_on timestamp with time zone,
+  source_retry_count integer,
+  source_output jsonb,
+  source_root_id uuid,
+  trace_context jsonb,
+  upsert_by_key boolean,
+  constraint job_pkey PRIMARY KEY (name, id)
+) partition by LIST (name);
+alter table keyring_jobs.job owner to keyring_owner;
+alter table keyring_jobs.job enable row level security;
+alter table keyring_jobs.job force row level security;
+create policy keyring_roles on keyring_jobs.job for all to keyring_owner, keyring_service using (true) with check (true);
+grant insert on table keyring_jobs.job to keyring_service;
+
+create table keyring_jobs.job_common (
+  id uuid not null default gen_random_uuid(),
+  name text not null,
+  priority integer not null default 0,
+  data jsonb,
+  state keyring_jobs.job_state not null default 'created'::keyring_jobs.job_state,
+  retry_limit integer not null default 2,
+  retry_count integer not null default 0,
+  retry_delay integer not null default 0,
+  retry_backoff boolean not null default false,
+  retry_delay_max integer,
+  expire_seconds integer not null default 900,
+  deletion_seconds integer not null default 604800,
+  singleton_key text,
+  singleton_on timestamp without time zone,
+  group_id text,
+  group_tier text,
+  start_after timestamp with time zone not null default now(),
+  created_on timestamp with time zone not null default now(),
+  started_on timestamp with time zone,
+  completed_on timestamp with time zone,
+  keep_until timestamp with time zone not null default (now() + '336:00:00'::interval),
+  output jsonb,
+  dead_letter text,
+  policy text,
+  heartbeat_on timestamp with time zone,
+  heartbeat_seconds integer,
+  blocked boolean not null default false,
+  blocking boolean not null default false,
+  pending_dependencies integer not null default 0,
+  source_name text,
+  source_id uuid,
+  source_created_on timestamp with time zone,
+  source_retry_count integer,
+  source_output jsonb,
+  source_root_id uuid,
+  trace_context jsonb,
+  upsert_by_key boolean,
+  constraint dlq_fkey FOREIGN KEY (dead_letter) REFERENCES keyring_jobs.queue(name) ON DELETE RESTRICT DEFERRABLE INITIALLY DEFERRED,
+  constraint job_common_pkey PRIMARY KEY (name, id),
+  constraint job_key_strict_fifo_singleton_key_check CHECK ((NOT ((policy = 'key_strict_fifo'::text) AND (singleton_key IS NULL)))),
+  constraint q_fkey FOREIGN KEY (name) REFERENCES keyring_jobs.queue(name) ON DELETE RESTRICT DEFERRABLE INITIALLY DEFERRED
+);
+-- partition of keyring_jobs.job DEFAULT
+alter table keyring_jobs.job_common owner to keyring_owner;
+alter table keyring_jobs.job_common enable row level security;
+alter table keyring_jobs.job_common force row level security;
+CREATE INDEX job_common_i10 ON keyring_jobs.job_common USING btree (name, singleton_key, state DESC, created_on, id) INCLUDE (start_after) WHERE ((state < 'active'::keyring_jobs.job_state) AND (NOT blocked) AND (policy = 'key_strict_fifo'::text));
+CREATE INDEX job_common_i11 ON keyring_jobs.job_common USING btree (name, priority DESC, created_on, start_after) WHERE ((state < 'active'::keyring_jobs.job_state) AND (NOT blocked));
+CREATE INDEX job_common_i12 ON keyring_jobs.job_common USING btree (source_root_id) WHERE (source_root_id IS NOT NULL);
+CREATE INDEX job_common_i14 ON keyring_jobs.job_common USING btree (name, state, blocked, start_after) WHERE (state = ANY (ARRAY['created'::keyring_jobs.job_state, 'retry'::keyring_jobs.job_state, 'active'::keyring_jobs.job_state, 'failed'::keyring_jobs.job_state]));
+CREATE INDEX job_common_i15 ON keyring_jobs.job_common USING btree (name, created_on);
+CREATE INDEX job_common_i16 ON keyring_jobs.job_common USING btree (name, completed_on) WHERE (completed_on IS NOT NULL);
+CREATE INDEX job_common_i17 ON keyring_jobs.job_common USING btree (name, singleton_key, created_on) WHERE ((state < 'active'::keyring_jobs.job_state) AND (singleton_key IS NOT NULL));
+CREATE INDEX job_common_i7 ON keyring_jobs.job_common USING btree (name, group_id) WHERE ((state = 'active'::keyring_jobs.job_state) AND (group_id IS NOT NULL));
+CREATE INDEX job_common_i9 ON keyring_jobs.job_common USING btree (name, id) WHERE (blocking AND (state = 'completed'::keyring_jobs.job_state));
+CREATE UNIQUE INDEX job_common_i1 ON keyring_jobs.job_common USING btree (name, COALESCE(singleton_key, ''::text)) WHERE ((state = 'created'::keyring_jobs.job_state) AND (policy = 'short'::text));
+CREATE UNIQUE INDEX job_common_i13 ON keyring_jobs.job_common USING btree (name, singleton_key) WHERE ((state = 'created'::keyring_jobs.job_state) AND upsert_by_key);
+CREATE UNIQUE INDEX job_common_i2 ON keyring_jobs.job_common USING btree (name, COALESCE(singleton_key, ''::text)) WHERE ((state = 'active'::keyring_jobs.job_state) AND (policy = 'singleton'::text));
+CREATE UNIQUE INDEX job_common_i3 ON keyring_jobs.job_common USING btree (name, state, COALESCE(singleton_key, ''::text)) WHERE ((state <= 'active'::keyring_jobs.job_state) AND (policy = 'stately'::text));
+CREATE UNIQUE INDEX job_common_i4 ON keyring_jobs.job_common USING btree (name, singleton_on, COALESCE(singleton_key, ''::text)) WHERE ((state <> 'cancelled'::keyring_jobs.job_state) AND (singleton_on IS NOT NULL));
+CREATE UNIQUE INDEX job_common_i6 ON keyring_jobs.job_common USING btree (name, COALESCE(singleton_key, ''::text)) WHERE ((state <= 'active'::keyring_jobs.job_state) AND (policy = 'exclusive'::text));
+CREATE UNIQUE INDEX job_common_i8 ON keyring_jobs.job_common USING btree (name, singleton_key) WHERE ((state = ANY (ARRAY['active'::keyring_jobs.job_state, 'retry'::keyring_jobs.job_state, 'failed'::keyring_jobs.job_state])) AND (policy = 'key_strict_fifo'::text));
+create policy keyring_roles on keyring_jobs.job_common for all to keyring_owner, keyring_service using (true) with check (true);
+grant delete, insert, select, update on table keyring_jobs.job_common to keyring_service;
+
+create table keyring_jobs.job_dependency (
+  child_name text not null,
+  child_id uuid not null,
+  parent_name text not null,
+  parent_id uuid not null,
+  constraint job_dependency_pkey PRIMARY KEY (child_name, child_id, parent_name, parent_id)
+);
+alter table keyring_jobs.job_dependency owner to keyring_owner;
+alter table keyring_jobs.job_dependency enable row level security;
+alter table keyring_jobs.job_dependency force row level security;
+CREATE INDEX job_dep_parent_idx ON keyring_jobs.job_dependency USING btree (parent_name, parent_id);
+create policy keyring_roles on keyring_jobs.job_dependency for all to keyring_owner, keyring_service using (true) with check (true);
+
+create table keyring_jobs.queue (
+  name text not null,
+  policy text not null,
+  retry_limit integer not null,
+  retry_delay integer not null,
+  retry_backoff boolean not null,
+  retry_delay_max integer,
+  expire_seconds integer not null,
+  retention_seconds integer not null,
+  deletion_seconds integer not null,
+  dead_letter text,
+  partition boolean not null,
+  table_name text not null,
+  deferred_count integer not null default 0,
+  blocked_count integer not null default 0,
+  queued_count integer not null default 0,
+  ready_count integer not null default 0,
+  warning_queued integer not null default 0,
+  active_count integer not null default 0,
+  failed_count integer not null default 0,
+  total_count integer not null default 0,
+  retained_count integer,
+  retained_on timestamp with time zone,
+  created_delta integer not null default 0,
+  completed_delta integer not null default 0,
+  failed_delta integer not null default 0,
+  delta_on timestamp with time zone,
+  delta_seconds integer,
+  wait_bins integer[],
+  run_bins integer[],
+  ready_oldest_seconds integer,
+  ready_history integer[] not null default '{}'::integer[],
+  heartbeat_seconds integer,
+  notify boolean not null default false,
+  singletons_active text[],
+  monitor_claim_on timestamp with time zone,
+  monitor_on timestamp with time zone,
+  maintain_on timestamp with time zone,
+  created_on timestamp with time zone not null default now(),
+  updated_on timestamp with time zone not null default now(),
+  constraint queue_check CHECK ((dead_letter IS DISTINCT FROM name)),
+  constraint queue_dead_letter_fkey FOREIGN KEY (dead_letter) REFERENCES keyring_jobs.queue(name),
+  constraint queue_pkey PRIMARY KEY (name)
+);
+alter table keyring_jobs.queue owner to keyring_owner;
+alter table keyring_jobs.queue enable row level security;
+alter table keyring_jobs.queue force row level security;
+create policy keyring_roles on keyring_jobs.queue for all to keyring_owner, keyring_service using (true) with check (true);
+grant select on table keyring_jobs.queue to keyring_service;
+
+create table keyring_jobs.queue_stats (
+  id uuid not null default gen_random_uuid(),
+  name text not null,
+  deferred_count integer not null default 0,
+  queued_count integer not null default 0,
+  ready_count integer not null default 0,
+  active_count integer not null default 0,
+  failed_count integer not null default 0,
+  total_count integer not null default 0,
+  created_delta integer,
+  completed_delta integer,
+  failed_delta integer,
+  delta_seconds integer,
+  delta_on timestamp with time zone,
+  wait_bins integer[],
+  run_bins integer[],
+  ready_oldest_seconds integer,
+  captured_on timestamp with time zone not null default now(),
+  constraint queue_stats_pkey PRIMARY KEY (id, captured_on)
+) partition by RANGE (captured_on);
+alter table keyring_jobs.queue_stats owner to keyring_owner;
+alter table keyring_jobs.queue_stats enable row level security;
+alter table keyring_jobs.queue_stats force row level security;
+CREATE INDEX queue_stats_i1 ON ONLY keyring_jobs.queue_stats USING btree (name, captured_on DESC) INCLUDE (deferred_count, queued_count, ready_count, active_count, failed_count, total_count);
+create policy keyring_roles on keyring_jobs.queue_stats for all to keyring_owner, keyring_service using (true) with check (true);
+
+create table keyring_jobs.schedule (
+  name text not null,
+  key text not null default ''::text,
+  kind text not null default 'cron'::text,
+  cron text not null,
+  timezone text default 'UTC'::text,
+  data jsonb,
+  options jsonb,
+  created_on timestamp with time zone not null default now(),
+  updated_on timestamp with time zone not null default now(),
+  last_job_id uuid,
+  constraint schedule_kind_check CHECK ((kind = ANY (ARRAY['cron'::text, 'rrule'::text]))),
+  constraint schedule_name_fkey FOREIGN KEY (name) REFERENCES keyring_jobs.queue(name) ON DELETE CASCADE,
+  constraint schedule_pkey PRIMARY KEY (name, key)
+);
+alter table keyring_jobs.schedule owner to keyring_owner;
+alter table keyring_jobs.schedule enable row level security;
+alter table keyring_jobs.schedule force row level security;
+create policy keyring_roles on keyring_jobs.schedule for all to keyring_owner, keyring_service using (true) with check (true);
+
+create table keyring_jobs.subscription (
+  event text not null,
+  name text not null,
+  created_on timestamp with time zone not null default now(),
+  updated_on timestamp with time zone not null default now(),
+  constraint subscription_name_fkey FOREIGN KEY (name) REFERENCES keyring_jobs.queue(name) ON DELETE CASCADE,
+  constraint subscription_pkey PRIMARY KEY (event, name)
+);
+alter table keyring_jobs.subscription owner to keyring_owner;
+alter table keyring_jobs.subscription enable row level security;
+alter table keyring_jobs.subscription force row level security;
+create policy keyring_roles on keyring_jobs.subscription for all to keyring_owner, keyring_service using (true) with check (true);
+
+create table keyring_jobs.version (
+  version integer not null,
+  cron_on timestamp with time zone,
+  bam_on timestamp with time zone,
+  flow_on timestamp with time zone,
+  reindex_on timestamp with time zone,
+  monitor_backoff_on timestamp with time zone,
+  constraint version_pkey PRIMARY KEY (version)
+);
+alter table keyring_jobs.version owner to keyring_owner;
+alter table keyring_jobs.version enable row level security;
+alter table keyring_jobs.version force row level security;
+create policy keyring_roles on keyring_jobs.version for all to keyring_owner, keyring_service using (true) with check (true);
+grant select on table keyring_jobs.version to keyring_service;
+
+create table keyring_jobs.warning (
+  id uuid not null default gen_random_uuid(),
+  type text not null,
+  message text not null,
+  data jsonb,
+  created_on timestamp with time zone not null default now(),
+  constraint warning_pkey PRIMARY KEY (id)
+);
+alter table keyring_jobs.warning owner to keyring_owner;
+alter table keyring_jobs.warning enable row level security;
+alter table keyring_jobs.warning force row level security;
+CREATE INDEX warning_i1 ON keyring_jobs.warning USING btree (created_on DESC);
+create policy keyring_roles on keyring_jobs.warning for all to keyring_owner, keyring_service using (true) with check (true);
 
 create table public.projects (
   id uuid not null default gen_random_uuid(),
@@ -1584,7 +1928,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261127000200' $function$;
+AS $function$ select '20261127000400' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 
@@ -1618,6 +1962,223 @@ AS $function$
   $function$;
 alter function keyring.unregister_encrypted_column(text) owner to keyring_owner;
 comment on function keyring.unregister_encrypted_column(text) is 'Takes an empty or dropped column out of the registry; its triggers go with its table';
+
+CREATE OR REPLACE FUNCTION keyring_jobs.create_queue(queue_name text, options jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+    DECLARE
+      tablename varchar := CASE WHEN options->>'partition' = 'true'
+                            THEN 'j' || encode(sha224(queue_name::bytea), 'hex')
+                            ELSE 'job_common'
+                            END;
+      queue_created_on timestamptz;
+    BEGIN
+
+      WITH q as (
+        INSERT INTO keyring_jobs.queue (
+          name,
+          policy,
+          retry_limit,
+          retry_delay,
+          retry_backoff,
+          retry_delay_max,
+          expire_seconds,
+          retention_seconds,
+          deletion_seconds,
+          warning_queued,
+          dead_letter,
+          partition,
+          table_name,
+          heartbeat_seconds,
+          notify,
+          created_on,
+          updated_on
+        )
+        VALUES (
+          queue_name,
+          options->>'policy',
+          COALESCE((options->>'retryLimit')::int, 2),
+          COALESCE((options->>'retryDelay')::int, 0),
+          COALESCE((options->>'retryBackoff')::bool, false),
+          (options->>'retryDelayMax')::int,
+          COALESCE((options->>'expireInSeconds')::int, 900),
+          COALESCE((options->>'retentionSeconds')::int, 1209600),
+          COALESCE((options->>'deleteAfterSeconds')::int, 604800),
+          COALESCE((options->>'warningQueueSize')::int, 0),
+          options->>'deadLetter',
+          COALESCE((options->>'partition')::bool, false),
+          tablename,
+          (options->>'heartbeatSeconds')::int,
+          COALESCE((options->>'notify')::bool, false),
+          keyring_jobs.job_now(),
+          keyring_jobs.job_now()
+        )
+        ON CONFLICT DO NOTHING
+        RETURNING created_on
+      )
+      SELECT created_on into queue_created_on from q;
+
+      IF queue_created_on IS NULL OR options->>'partition' IS DISTINCT FROM 'true' THEN
+        RETURN;
+      END IF;
+
+      EXECUTE format('CREATE TABLE keyring_jobs.%I (LIKE keyring_jobs.job INCLUDING DEFAULTS)', tablename);
+
+      EXECUTE keyring_jobs.job_table_format($cmd$ALTER TABLE keyring_jobs.job ADD PRIMARY KEY (name, id)$cmd$, tablename);
+      EXECUTE keyring_jobs.job_table_format($cmd$ALTER TABLE keyring_jobs.job ADD CONSTRAINT q_fkey FOREIGN KEY (name) REFERENCES keyring_jobs.queue (name) ON DELETE RESTRICT DEFERRABLE INITIALLY DEFERRED$cmd$, tablename);
+      EXECUTE keyring_jobs.job_table_format($cmd$ALTER TABLE keyring_jobs.job ADD CONSTRAINT dlq_fkey FOREIGN KEY (dead_letter) REFERENCES keyring_jobs.queue (name) ON DELETE RESTRICT DEFERRABLE INITIALLY DEFERRED$cmd$, tablename);
+
+      EXECUTE keyring_jobs.job_table_format($cmd$CREATE INDEX job_i11 ON keyring_jobs.job (name, priority DESC, created_on, start_after) WHERE state < 'active' AND NOT blocked$cmd$, tablename);
+      EXECUTE keyring_jobs.job_table_format($cmd$CREATE UNIQUE INDEX job_i4 ON keyring_jobs.job (name, singleton_on, COALESCE(singleton_key, '')) WHERE state <> 'cancelled' AND singleton_on IS NOT NULL$cmd$, tablename);
+      EXECUTE keyring_jobs.job_table_format($cmd$CREATE INDEX job_i7 ON keyring_jobs.job (name, group_id) WHERE state = 'active' AND group_id IS NOT NULL$cmd$, tablename);
+      EXECUTE keyring_jobs.job_table_format($cmd$CREATE INDEX job_i9 ON keyring_jobs.job (name, id) WHERE blocking AND state = 'completed'$cmd$, tablename);
+      EXECUTE keyring_jobs.job_table_format($cmd$CREATE INDEX job_i12 ON keyring_jobs.job (source_root_id) WHERE source_root_id IS NOT NULL$cmd$, tablename);
+      EXECUTE keyring_jobs.job_table_format($cmd$CREATE UNIQUE INDEX job_i13 ON keyring_jobs.job (name, singleton_key) WHERE state = 'created' AND upsert_by_key$cmd$, tablename);
+      EXECUTE keyring_jobs.job_table_format($cmd$CREATE INDEX job_i14 ON keyring_jobs.job (name, state, blocked, start_after) WHERE state IN ('created', 'retry', 'active', 'failed')$cmd$, tablename);
+      EXECUTE keyring_jobs.job_table_format($cmd$CREATE INDEX job_i15 ON keyring_jobs.job (name, created_on)$cmd$, tablename);
+      EXECUTE keyring_jobs.job_table_format($cmd$CREATE INDEX job_i16 ON keyring_jobs.job (name, completed_on) WHERE completed_on IS NOT NULL$cmd$, tablename);
+      EXECUTE keyring_jobs.job_table_format($cmd$CREATE INDEX job_i17 ON keyring_jobs.job (name, singleton_key, created_on) WHERE state < 'active' AND singleton_key IS NOT NULL$cmd$, tablename);
+
+      IF options->>'policy' = 'short' THEN
+        EXECUTE keyring_jobs.job_table_format($cmd$CREATE UNIQUE INDEX job_i1 ON keyring_jobs.job (name, COALESCE(singleton_key, '')) WHERE state = 'created' AND policy = 'short'$cmd$, tablename);
+      ELSIF options->>'policy' = 'singleton' THEN
+        EXECUTE keyring_jobs.job_table_format($cmd$CREATE UNIQUE INDEX job_i2 ON keyring_jobs.job (name, COALESCE(singleton_key, '')) WHERE state = 'active' AND policy = 'singleton'$cmd$, tablename);
+      ELSIF options->>'policy' = 'stately' THEN
+        EXECUTE keyring_jobs.job_table_format($cmd$CREATE UNIQUE INDEX job_i3 ON keyring_jobs.job (name, state, COALESCE(singleton_key, '')) WHERE state <= 'active' AND policy = 'stately'$cmd$, tablename);
+      ELSIF options->>'policy' = 'exclusive' THEN
+        EXECUTE keyring_jobs.job_table_format($cmd$CREATE UNIQUE INDEX job_i6 ON keyring_jobs.job (name, COALESCE(singleton_key, '')) WHERE state <= 'active' AND policy = 'exclusive'$cmd$, tablename);
+      ELSIF options->>'policy' = 'key_strict_fifo' THEN
+        EXECUTE keyring_jobs.job_table_format($cmd$CREATE UNIQUE INDEX job_i8 ON keyring_jobs.job (name, singleton_key) WHERE state IN ('active', 'retry', 'failed') AND policy = 'key_strict_fifo'$cmd$, tablename);
+        EXECUTE keyring_jobs.job_table_format($cmd$CREATE INDEX job_i10 ON keyring_jobs.job (name, singleton_key, state DESC, created_on, id) INCLUDE (start_after) WHERE state < 'active' AND NOT blocked AND policy = 'key_strict_fifo'$cmd$, tablename);
+        EXECUTE keyring_jobs.job_table_format($cmd$ALTER TABLE keyring_jobs.job ADD CONSTRAINT job_key_strict_fifo_singleton_key_check CHECK (NOT (policy = 'key_strict_fifo' AND singleton_key IS NULL))$cmd$, tablename);
+      END IF;
+
+      EXECUTE format('ALTER TABLE keyring_jobs.%I ADD CONSTRAINT cjc CHECK (name=%L)', tablename, queue_name);
+      EXECUTE format('ALTER TABLE keyring_jobs.job ATTACH PARTITION keyring_jobs.%I FOR VALUES IN (%L)', tablename, queue_name);
+    END;
+    $function$;
+alter function keyring_jobs.create_queue(text,jsonb) owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring_jobs.delete_queue(queue_name text)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+    DECLARE
+      v_table varchar;
+      v_partition bool;
+    BEGIN
+
+      SELECT table_name, partition
+      FROM keyring_jobs.queue
+      WHERE name = queue_name
+      INTO v_table, v_partition;
+
+      IF v_partition THEN
+        EXECUTE format('DROP TABLE IF EXISTS keyring_jobs.%I', v_table);
+      ELSE
+        EXECUTE format('DELETE FROM keyring_jobs.%I WHERE name = %L', v_table, queue_name);
+      END IF;
+
+      DELETE FROM keyring_jobs.queue WHERE name = queue_name;
+    END;
+    $function$;
+alter function keyring_jobs.delete_queue(text) owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring_jobs.job_now()
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+AS $function$
+      SELECT pg_catalog.now();
+    $function$;
+alter function keyring_jobs.job_now() owner to keyring_owner;
+grant execute on function keyring_jobs.job_now() to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring_jobs.job_table_format(command text, table_name text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+      SELECT format(
+        regexp_replace(
+          regexp_replace(command, '\.job\y', '.%1$I', 'g'),
+          '\yjob_i(\d+)', '%1$s_i\1', 'g'
+        ),
+        table_name
+      );
+    $function$;
+alter function keyring_jobs.job_table_format(text,text) owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring_jobs.job_table_run(command text, tbl_name text DEFAULT NULL::text, queue_name text DEFAULT NULL::text)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+    DECLARE
+      tbl RECORD;
+    BEGIN
+      IF queue_name IS NOT NULL THEN
+        SELECT table_name INTO tbl_name FROM keyring_jobs.queue WHERE name = queue_name;
+      END IF;
+
+      IF tbl_name IS NOT NULL THEN
+        EXECUTE keyring_jobs.job_table_format(command, tbl_name);
+        RETURN;
+      END IF;
+
+      EXECUTE keyring_jobs.job_table_format(command, 'job_common');
+
+      FOR tbl IN SELECT table_name FROM keyring_jobs.queue WHERE partition = true
+      LOOP
+        EXECUTE keyring_jobs.job_table_format(command, tbl.table_name);
+      END LOOP;
+    END;
+    $function$;
+alter function keyring_jobs.job_table_run(text,text,text) owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring_jobs.job_table_run_async(command_name text, version integer, command text, tbl_name text DEFAULT NULL::text, queue_name text DEFAULT NULL::text)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+    BEGIN
+      IF queue_name IS NOT NULL THEN
+        SELECT table_name INTO tbl_name FROM keyring_jobs.queue WHERE name = queue_name;
+      END IF;
+
+      IF tbl_name IS NOT NULL THEN
+        INSERT INTO keyring_jobs.bam (name, version, status, queue, table_name, command)
+        VALUES (
+          command_name,
+          version,
+          'pending',
+          queue_name,
+          tbl_name,
+          keyring_jobs.job_table_format(command, tbl_name)
+        );
+        RETURN;
+      END IF;
+
+      INSERT INTO keyring_jobs.bam (name, version, status, queue, table_name, command)
+      SELECT
+        command_name,
+        version,
+        'pending',
+        NULL,
+        'job_common',
+        keyring_jobs.job_table_format(command, 'job_common')
+      UNION ALL
+      SELECT
+        command_name,
+        version,
+        'pending',
+        queue.name,
+        queue.table_name,
+        keyring_jobs.job_table_format(command, queue.table_name)
+      FROM keyring_jobs.queue
+      WHERE partition = true;
+    END;
+    $function$;
+alter function keyring_jobs.job_table_run_async(text,integer,text,text,text) owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION public.update_updated_at_column()
  RETURNS trigger

@@ -15,7 +15,7 @@ import pg from 'pg';
 import { describeSchemas } from './schema-catalog.ts';
 
 const file = path.join(import.meta.dirname, '../docs/schema.sql');
-const schemas = ['auth', 'keyring', 'public', 'supabase_migrations'];
+const schemas = ['auth', 'keyring', 'keyring_jobs', 'public', 'supabase_migrations'];
 const header = `-- What supabase/migrations/ makes of an empty PostgreSQL 18, read from its catalog. Made by \`node scripts/schema-dump.ts\`
 -- and compared by \`npm run check\`; not for running. The migrations run as schema_migrator, a login with CREATEROLE.
 `;

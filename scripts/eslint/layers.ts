@@ -147,6 +147,8 @@ export interface Package {
   /** The files that may read the environment: one per program, none in a library. */
   readonly readsEnvironment: readonly string[];
   readonly mayImportPg: boolean;
+  /** The job queue it is built on. It has a driver inside, and is given our `Database` instead. */
+  readonly queue?: string;
 }
 
 /** Between the packages: only what a package exports. */
@@ -167,16 +169,34 @@ export const packages: readonly Package[] = [
     mayImportPg: true,
   },
   {
+    name: '@meshhook/keyring-worker',
+    path: 'packages/keyring-worker/',
+    mayImport: ['@meshhook/keyring'],
+    readsEnvironment: [],
+    mayImportPg: false,
+    queue: 'pg-boss',
+  },
+  {
     name: '@meshhook/keyring-cli',
     path: 'packages/keyring-cli/',
-    mayImport: ['@meshhook/keyring', '@meshhook/keyring-embedded', '@meshhook/keyring-http'],
+    mayImport: [
+      '@meshhook/keyring',
+      '@meshhook/keyring-embedded',
+      '@meshhook/keyring-http',
+      '@meshhook/keyring-worker',
+    ],
     readsEnvironment: ['packages/keyring-cli/src/env.ts'],
     mayImportPg: false,
   },
   {
     name: '@meshhook/keyring-admin',
     path: 'apps/keyring-admin/',
-    mayImport: ['@meshhook/keyring', '@meshhook/keyring-embedded', '@meshhook/keyring-http'],
+    mayImport: [
+      '@meshhook/keyring',
+      '@meshhook/keyring-embedded',
+      '@meshhook/keyring-http',
+      '@meshhook/keyring-worker',
+    ],
     readsEnvironment: ['apps/keyring-admin/src/lib/server/env.ts', 'apps/keyring-admin/serve.js'],
     mayImportPg: false,
   },

@@ -95,10 +95,11 @@ export function refusal(file: string, specifier: string, typesOnly: boolean): st
     return `${specifier} is inside ${name}. Import only what it exports (${exported.join(', ')}): the rest may change without notice.`;
   }
   if (name === 'pg' || name.startsWith('pg-')) {
+    if (from.queue === name) return undefined;
     if (from.mayImportPg && (layer === undefined || layer.packages?.includes(name))) return undefined;
     return from.mayImportPg
       ? `only db/ imports pg: everything else takes the Database of db/port.ts, so that a test can make any statement fail.`
-      : `${from.name} may not import pg: it sees the database only through @meshhook/keyring, or the fence and the audit trail could be passed by.`;
+      : `${from.name} may not import ${name}: it sees the database only through @meshhook/keyring, or the fence and the audit trail could be passed by.`;
   }
   if (file.startsWith(coreSource)) {
     return `the core depends on nothing but Node and pg (${specifier}): every dependency of a program that holds keys is trusted with them.`;

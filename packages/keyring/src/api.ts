@@ -336,6 +336,8 @@ export interface WorkResult {
 export interface Executor {
   /** How many units it takes at once. */
   readonly atOnce: number;
+  /** Projects to a unit, at most. Default: up to 500, less where there would be fewer than eight units, 50 at least. */
+  readonly unitSize?: number;
   execute(unit: WorkUnit, signal: AbortSignal): Promise<WorkResult>;
 }
 
@@ -346,6 +348,11 @@ export interface RunOptions {
   readonly onProgress?: (rotation: Rotation) => void;
   /** Who does the units. Default: this process, a few at a time. */
   readonly executor?: Executor;
+  /**
+   * While another live process drives it: `watch` (the default) until that one is done, taking over when it falls silent, or
+   * `leave`, resolving with the rotation as it is.
+   */
+  readonly whenDriven?: 'watch' | 'leave';
 }
 
 export interface Rotations {

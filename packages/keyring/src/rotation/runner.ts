@@ -31,7 +31,7 @@ const driven: ReadonlySet<RotationState> = new Set(['requested', 'running', 'rol
 
 /**
  * Drives a rotation to where it comes to rest. While another process drives it, this one watches, and takes over when that
- * one falls silent. Driving it twice at once does no harm: every step is a compare-and-set.
+ * one falls silent, or leaves it, if it was told so. Driving it twice at once does no harm: every step is a compare-and-set.
  */
 export async function runRotation(context: RotationContext, id: string, options: RunOptions): Promise<Rotation> {
   const signal = options.signal ?? new AbortController().signal;
@@ -45,8 +45,10 @@ export async function runRotation(context: RotationContext, id: string, options:
       if (!driven.has(rotation.state)) return rotation;
       if (signal.aborted) throw interrupted(id);
       const held = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
-      if (held === undefined) await pause(BEAT_MS, signal);
-      else if (driven.has(held.state)) await drive(context, id, held.pacing, signal, options);
+      if (held === undefined) {
+        if (options.whenDriven === 'leave') return rotation;
+        await pause(BEAT_MS, signal);
+      } else if (driven.has(held.state)) await drive(context, id, held.pacing, signal, options);
       // It was paused or ended in between: whoever sets it going again must not wait for our lease to run out.
       else await releaseRotation(context.database, id, context.runner);
       failures = 0;
@@ -148,7 +150,8 @@ async function advanceAll(
     projectIds,
     attempt,
   });
-  const size = Math.min(PROJECTS_PER_UNIT, Math.max(LEAST_PROJECTS_PER_UNIT, Math.ceil(projects.length / LEAST_UNITS)));
+  const spread = Math.max(LEAST_PROJECTS_PER_UNIT, Math.ceil(projects.length / LEAST_UNITS));
+  const size = executor.unitSize ?? Math.min(PROJECTS_PER_UNIT, spread);
   const queue: { unit: WorkUnit; notBefore: number }[] = [];
   for (let from = 0; from < projects.length; from += size) {
     queue.push({ unit: unit(projects.slice(from, from + size), 1), notBefore: 0 });

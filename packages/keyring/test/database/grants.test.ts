@@ -15,9 +15,9 @@ const unqualifiedType =
 
 /** What the catalog may not hold: each query names the offenders. */
 const offenders: Record<string, string> = {
-  'a table in keyring without row-level security, enabled and forced': `
+  'a table in keyring or keyring_jobs without row-level security, enabled and forced': `
     select c.oid::regclass from pg_class c
-    where c.relnamespace = 'keyring'::regnamespace and c.relkind in ('r', 'p')
+    where c.relnamespace in ('keyring'::regnamespace, 'keyring_jobs'::regnamespace) and c.relkind in ('r', 'p')
       and not (c.relrowsecurity and c.relforcerowsecurity)`,
   'secrets without forced row-level security': `
     select c.oid::regclass from pg_class c
@@ -48,10 +48,10 @@ const offenders: Record<string, string> = {
       regexp_matches(p.prosrc, ${unqualifiedType}, 'gn') as found (match)
     where p.pronamespace in ('keyring'::regnamespace, 'public'::regnamespace)
       and (p.prosecdef or p.proname = 'envelope_key_id')`,
-  'a grant on a table in keyring to others than the owner and the service': `
+  'a grant on a table in keyring or keyring_jobs to others than the owner and the service': `
     select c.oid::regclass, g.grantee::regrole, g.privilege_type
     from pg_class c, aclexplode(c.relacl) g
-    where c.relnamespace = 'keyring'::regnamespace
+    where c.relnamespace in ('keyring'::regnamespace, 'keyring_jobs'::regnamespace)
       and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)`,
   'a grant on a function in keyring to others than the owner and the service': `
     select p.oid::regprocedure, g.grantee from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
@@ -59,10 +59,20 @@ const offenders: Record<string, string> = {
       and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)
       and not (g.grantee = 'keyring_mover'::regrole
         and (p.proowner = g.grantee or p.proname in ('lock_primaries', 'refuse_stale')))`,
-  'a grant on schema keyring to others than the owner and the service, and to the mover more than its use': `
+  'a table or function in keyring_jobs that is not keyring_owner’s': `
+    select c.relname from pg_class c
+    where c.relnamespace = 'keyring_jobs'::regnamespace and c.relowner <> 'keyring_owner'::regrole
+    union all
+    select p.proname from pg_proc p
+    where p.pronamespace = 'keyring_jobs'::regnamespace and p.proowner <> 'keyring_owner'::regrole`,
+  'a function in keyring_jobs, but its clock, that anybody but the owner may execute, or that runs as the owner': `
+    select p.oid::regprocedure, g.grantee from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
+    where p.pronamespace = 'keyring_jobs'::regnamespace and (p.prosecdef or g.grantee <> 'keyring_owner'::regrole)
+      and not (p.proname = 'job_now' and g.grantee = 'keyring_service'::regrole)`,
+  'a grant on schema keyring or keyring_jobs to others than the owner and the service, and to the mover more than its use': `
     select g.grantee::regrole, g.privilege_type from pg_namespace n, aclexplode(n.nspacl) g
-    where n.nspname = 'keyring' and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)
-      and not (g.grantee = 'keyring_mover'::regrole and g.privilege_type = 'USAGE')`,
+    where n.nspname in ('keyring', 'keyring_jobs') and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)
+      and not (n.nspname = 'keyring' and g.grantee = 'keyring_mover'::regrole and g.privilege_type = 'USAGE')`,
   'anything that keyring_service owns, or keyring_mover but for its functions': `
     select classid::regclass, objid from pg_shdepend
     where dbid = (select oid from pg_database where datname = current_database()) and deptype = 'o'
@@ -139,6 +149,18 @@ test('only keyring_owner may delete, truncate or alter what it owns: the service
   expect(may['key_inventory']).toBe('select');
   expect(may['root_keys']).toBe('insert select');
   expect(may['wrapping_keys']).toBe('insert select');
+  expect(may['workers']).toBe('delete insert select update');
+  const jobs = await admin.run<{ table: string; may: string }>(
+    `select c.relname as table, string_agg(lower(g.privilege_type), ' ' order by g.privilege_type) as may
+     from pg_class c, aclexplode(c.relacl) g
+     where c.relnamespace = 'keyring_jobs'::regnamespace and g.grantee = 'keyring_service'::regrole group by 1 order by 1`,
+  );
+  expect(Object.fromEntries(jobs.map((grant) => [grant.table, grant.may]))).toEqual({
+    job: 'insert',
+    job_common: 'delete insert select update',
+    queue: 'select',
+    version: 'select',
+  });
 });
 
 test('the service appends to the audit log, and chooses neither the place nor the time of an entry', async () => {

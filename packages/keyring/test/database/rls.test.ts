@@ -11,7 +11,8 @@ const keyringTables = async (admin: Session): Promise<string[]> =>
   (
     await admin.run<{ name: string }>(
       `select c.oid::regclass::text as name from pg_class c
-       where c.relnamespace = 'keyring'::regnamespace and c.relkind in ('r', 'v', 'p', 'S') order by 1`,
+       where c.relnamespace in ('keyring'::regnamespace, 'keyring_jobs'::regnamespace)
+         and c.relkind in ('r', 'v', 'p', 'S') order by 1`,
     )
   ).map((row) => row.name);
 
@@ -113,16 +114,19 @@ describe.each(origins)('on %s', (_, on) => {
     },
   );
 
-  test.each(['anon', 'authenticated', 'service_role'])('%s reaches nothing in schema keyring', async (role) => {
-    const { admin, me } = await twoTenants();
-    const who = { ...me, role };
-    for (const table of await keyringTables(admin)) {
-      expect(await as(admin, who, `select 1 from ${table}`), table).toBe('42501');
-    }
-    expect(await as(admin, who, 'select keyring.reference_counts()')).toBe('42501');
-    expect(await as(admin, who, 'select keyring.schema_version()')).toBe('42501');
-    expect(await as(admin, who, `select keyring.finish_adoption('secrets.value')`)).toBe('42501');
-  });
+  test.each(['anon', 'authenticated', 'service_role'])(
+    '%s reaches nothing in the schemas keyring and keyring_jobs',
+    async (role) => {
+      const { admin, me } = await twoTenants();
+      const who = { ...me, role };
+      for (const table of await keyringTables(admin)) {
+        expect(await as(admin, who, `select 1 from ${table}`), table).toBe('42501');
+      }
+      expect(await as(admin, who, 'select keyring.reference_counts()')).toBe('42501');
+      expect(await as(admin, who, 'select keyring.schema_version()')).toBe('42501');
+      expect(await as(admin, who, `select keyring.finish_adoption('secrets.value')`)).toBe('42501');
+    },
+  );
 
   test('a user deletes the own project, its keys with it', async () => {
     const { admin, mine, me } = await twoTenants();

@@ -1,0 +1,95 @@
+import type { Keyring } from '@meshhook/keyring';
+import { inWords, summary, Trouble, type Log } from './log.ts';
+import { Nap } from './nap.ts';
+import { QueueExecutor, type QueueExecutorOptions } from './queue-executor.ts';
+
+export interface DrivingOptions extends QueueExecutorOptions {
+  readonly rotations: Pick<Keyring['rotations'], 'waiting' | 'run'>;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  readonly everyMs: number;
+  /** Rotations at once, so that a large one does not hold up the small ones behind it. */
+  readonly atOnce: number;
+  readonly longestBackoffMs: number;
+}
+
+/** Drives rotations that nobody drives: those asked for lately, and those whose driver died. */
+export class Driving {
+  readonly #options: DrivingOptions;
+  readonly #nap = new Nap();
+  readonly #running = new Map<string, { executor: QueueExecutor; ended: Promise<void> }>();
+  readonly #failures = new Map<string, { times: number; notBefore: number }>();
+
+  constructor(options: DrivingOptions) {
+    this.#options = options;
+  }
+
+  /** Ids of the rotations whose units this process hands out. */
+  get rotations(): readonly string[] {
+    return [...this.#running].filter(([, { executor }]) => executor.used).map(([id]) => id);
+  }
+
+  /** Looks now instead of at the next turn. */
+  wake(): void {
+    this.#nap.wake();
+  }
+
+  /** Others came or went. */
+  look(): void {
+    for (const { executor } of this.#running.values()) executor.look();
+  }
+
+  /** Until the signal aborts; what runs is interrupted, and resumable, when it resolves. */
+  async loop(): Promise<void> {
+    const { rotations, log, signal, everyMs } = this.#options;
+    const trouble = new Trouble(log, 'The worker cannot look for rotations', 'The worker looks for rotations again.');
+    let failed = 0;
+    while (!signal.aborted) {
+      try {
+        const waiting = await rotations.waiting();
+        trouble.ended();
+        failed = 0;
+        this.#start(waiting);
+      } catch (error) {
+        trouble.met(error);
+        failed++;
+      }
+      await this.#nap.for(failed === 0 ? everyMs : this.#backoff(failed), signal);
+    }
+    await Promise.all([...this.#running.values()].map(({ ended }) => ended));
+  }
+
+  #start(waiting: readonly string[]): void {
+    const { atOnce, signal } = this.#options;
+    for (const id of this.#failures.keys()) if (!waiting.includes(id)) this.#failures.delete(id);
+    for (const id of waiting) {
+      if (this.#running.size >= atOnce || signal.aborted) return;
+      if (this.#running.has(id) || (this.#failures.get(id)?.notBefore ?? 0) > Date.now()) continue;
+      const executor = new QueueExecutor(this.#options);
+      this.#running.set(id, { executor, ended: this.#drive(id, executor) });
+    }
+  }
+
+  async #drive(id: string, executor: QueueExecutor): Promise<void> {
+    const { rotations, log, signal } = this.#options;
+    try {
+      // Whoever comes second leaves: everybody looks for rotations without a live driver, every second.
+      const rotation = await rotations.run(id, { signal, executor, whenDriven: 'leave' });
+      this.#failures.delete(id);
+      if (executor.used) log.info(`rotation ${id}: ${summary(rotation)}`);
+    } catch (error) {
+      if (signal.aborted) return;
+      const times = (this.#failures.get(id)?.times ?? 0) + 1;
+      this.#failures.set(id, { times, notBefore: Date.now() + this.#backoff(times) });
+      log.error(`rotation ${id}: ${inWords(error)} Tried again in ${String(this.#backoff(times) / 1000)} s.`);
+    } finally {
+      executor.close();
+      this.#running.delete(id);
+      this.#nap.wake();
+    }
+  }
+
+  #backoff(times: number): number {
+    return Math.min(this.#options.everyMs * 2 ** (times - 1), this.#options.longestBackoffMs);
+  }
+}

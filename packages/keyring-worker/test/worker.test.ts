@@ -1,0 +1,270 @@
+import { KeyringError, pgDatabase, type Database, type Keyring } from '@meshhook/keyring';
+import { listWorkers, requestDue, startWorker } from '@meshhook/keyring-worker';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { startInstallation, type Installation } from '../../keyring/test/engine/support/installation.ts';
+import { interceptDatabase } from '../../keyring/test/engine/support/intercept.ts';
+import { detailOf, expectEverySecretFresh } from '../../keyring/test/engine/support/world.ts';
+import { makeProjects } from './support/fleet.ts';
+import { hang, startHere } from './support/in-process.ts';
+
+const soon = { timeout: 30_000 };
+
+let installation: Installation;
+let keyring: Keyring;
+beforeEach(async () => {
+  installation = await startInstallation();
+  keyring = await installation.open();
+});
+afterEach(() => installation.end());
+
+const stateOf = async (id: string): Promise<string> => (await detailOf(keyring, id)).state;
+const toBe = (id: string, state: string) => expect.poll(() => stateOf(id), soon).toBe(state);
+const jobs = () =>
+  installation.sql<{ state: string; output: unknown }>(
+    'select state, output from keyring_jobs.job order by created_on',
+  );
+
+async function asService(): Promise<Database & AsyncDisposable> {
+  const database = pgDatabase({ connectionString: installation.test.serviceUrl, maxConnections: 1 });
+  return { ...database, [Symbol.asyncDispose]: () => database.close() };
+}
+
+/** Sees to it that the workers here do not think they are alone. */
+async function company(): Promise<void> {
+  await installation.sql(
+    `insert into keyring.workers (id, host, pid, version, concurrency, seen_at)
+     values (gen_random_uuid(), 'elsewhere', 1, 'test', 1, now() + interval '1 hour')`,
+  );
+}
+
+test('a worker alone drives what is asked for, without a job in the queue', async () => {
+  const projects = await makeProjects(keyring, 12, 2);
+  await installation.sql(`
+    create table public.jobs_seen (n int);
+    grant insert on public.jobs_seen to public;
+    create function public.note_job() returns trigger language plpgsql as
+      'begin insert into public.jobs_seen values (1); return new; end';
+    create trigger note_job after insert on keyring_jobs.job_common for each row execute function public.note_job()`);
+  await using here = await startHere(installation);
+  const { id } = await keyring.rotations.request({ projects: 'all' });
+  await toBe(id, 'completed');
+  await expectEverySecretFresh(installation, keyring, projects);
+  expect(await installation.sql('select n from public.jobs_seen')).toEqual([]);
+  await expect
+    .poll(() => here.lines, soon)
+    .toContainEqual(expect.stringMatching(`rotation ${id}: completed, 12 projects, 24 secrets`));
+});
+
+test('one project is rotated where its rotation is driven, however many workers there are', async () => {
+  await makeProjects(keyring, 1, 2);
+  await company();
+  let units = 0;
+  await using here = await startHere(installation, { work: (_, __, really) => (units++, really()) });
+  const { id } = await keyring.rotations.request({ projects: 'all' });
+  await toBe(id, 'completed');
+  expect(units).toBe(1);
+  // Nothing went through the queue.
+  expect(here.worker.units).toEqual({ done: 0, failed: 0 });
+});
+
+test('a unit that fails is tried again, and a rotation outlives it', async () => {
+  const projects = await makeProjects(keyring, 4, 1);
+  await company();
+  const failed = new Set<string>();
+  await using here = await startHere(installation, {
+    async work(unit, _, really) {
+      const key = unit.projectIds.join();
+      if (failed.has(key)) return really();
+      failed.add(key);
+      throw new KeyringError('contended', 'All of it is held.');
+    },
+  });
+  const { id } = await keyring.rotations.request({ projects: 'all' });
+  await toBe(id, 'completed');
+  await expectEverySecretFresh(installation, keyring, projects);
+  expect(here.worker.units).toEqual({ done: 4, failed: 4 });
+  // In one and the same drive.
+  expect(here.lines.filter((line) => line.includes('Tried again'))).toEqual([]);
+  expect(await jobs()).toEqual([]);
+});
+
+test('a unit that always fails ends the drive with its code, and the worker tries again later', async () => {
+  await makeProjects(keyring, 3, 1);
+  await company();
+  let broken = true;
+  await using here = await startHere(installation, {
+    work: (_, __, really) => (broken ? Promise.reject(new KeyringError('wrong_root_key', 'Not this key.')) : really()),
+  });
+  const { id } = await keyring.rotations.request({ projects: 'all' });
+  await expect
+    .poll(() => here.lines, soon)
+    .toContainEqual(`error: rotation ${id}: Not this key. (wrong_root_key) Tried again in 0.1 s.`);
+  expect(await stateOf(id)).toBe('running');
+  broken = false;
+  await toBe(id, 'completed');
+});
+
+test('what a foreign error says is never stored', async () => {
+  await makeProjects(keyring, 2, 1);
+  await company();
+  // It stays where it is put: nobody collects it.
+  await installation.sql(`
+    create table public.outputs (output jsonb);
+    grant insert on public.outputs to public;
+    create function public.note_output() returns trigger language plpgsql as
+      'begin if new.state = ''failed'' then insert into public.outputs values (new.output); end if; return new; end';
+    create trigger note_output after insert on keyring_jobs.job_common for each row execute function public.note_output()`);
+  await using here = await startHere(installation, { work: () => Promise.reject(new Error('sk_live_value')) });
+  const { id } = await keyring.rotations.request({ projects: 'all' });
+  await expect.poll(() => here.lines, soon).toContainEqual(expect.stringMatching(`rotation ${id}: .*\\(internal\\)`));
+  await keyring.rotations.pause(id);
+  const outputs = await installation.sql<{ output: object }>('select distinct output from public.outputs');
+  expect(outputs).toEqual([
+    { output: { code: 'internal', message: 'A worker failed unexpectedly; its own log says how.' } },
+  ]);
+});
+
+test('a rotation that is paused takes its jobs back, and goes on when it is resumed', async () => {
+  const projects = await makeProjects(keyring, 6, 1);
+  await company();
+  const held = Promise.withResolvers<undefined>();
+  await using _here = await startHere(installation, {
+    concurrency: 1,
+    work: async (_, __, really) => {
+      await held.promise;
+      return really();
+    },
+  });
+  const { id } = await keyring.rotations.request({ projects: 'all' });
+  await expect
+    .poll(async () => (await jobs()).map(({ state }) => state).sort(), soon)
+    .toEqual(['active', ...Array<string>(5).fill('created')]);
+  await keyring.rotations.pause(id);
+  // That one, too, which is still being done.
+  await expect.poll(jobs, soon).toEqual([]);
+  held.resolve(undefined);
+  await keyring.rotations.resume(id);
+  await toBe(id, 'completed');
+  await expectEverySecretFresh(installation, keyring, projects);
+});
+
+test('what a former drive left in the queue is cleared away', async () => {
+  const projects = await makeProjects(keyring, 4, 1);
+  const { id } = await keyring.rotations.request({ projects: 'all' });
+  const left = (state: string, unit: object) =>
+    installation.sql(
+      `insert into keyring_jobs.job_common (name, data, state, singleton_key, policy, heartbeat_on)
+       values ('units', $1, $2::keyring_jobs.job_state, $3, 'standard', now())`,
+      [JSON.stringify(unit), state, id],
+    );
+  await left('active', { kind: 'projects', rotationId: id, projectIds: [projects[0]?.id], attempt: 1 });
+  await left('completed', { kind: 'projects', rotationId: id, projectIds: [projects[1]?.id], attempt: 1 });
+  await using _here = await startHere(installation);
+  await toBe(id, 'completed');
+  expect(await jobs()).toEqual([]);
+});
+
+test('a worker that comes later gets what is left', async () => {
+  const projects = await makeProjects(keyring, 8, 1);
+  let alone = 0;
+  await using first = await startHere(installation, {
+    concurrency: 1,
+    work: async (_, options, really) => (alone++ === 0 ? hang(options?.signal) : really()),
+  });
+  const { id } = await keyring.rotations.request({ projects: 'all' });
+  await expect.poll(() => alone, soon).toBe(1);
+  await using second = await startHere(installation);
+  await expect.poll(() => second.worker.units.done, soon).toBe(7);
+  expect(await stateOf(id)).toBe('running');
+  expect((await detailOf(keyring, id)).projects.completed).toBe(7);
+  await first.worker.stop();
+  await toBe(id, 'completed');
+  await expectEverySecretFresh(installation, keyring, projects);
+});
+
+test('a key that reached its limit of use is rotated by itself', async () => {
+  const projects = await makeProjects(keyring, 2, 3);
+  await installation.sql('update keyring.rotation_policies set max_encryptions = 5');
+  await using here = await startHere(installation, { dueEveryMs: 100 });
+  await expect
+    .poll(async () => (await keyring.rotations.list()).map(({ state }) => state), soon)
+    .toContain('completed');
+  await installation.sql('update keyring.rotation_policies set max_encryptions = default');
+  const rotation = (await keyring.rotations.list()).at(-1);
+  expect(rotation).toMatchObject({ trigger: 'usage', projects: { total: 2 } });
+  expect(here.lines.some((line) => line.includes('asked for, because its projects are due'))).toBe(true);
+  // One that was asked for just before may be under way.
+  await expect
+    .poll(async () => (await keyring.rotations.list()).every(({ state }) => state === 'completed'), soon)
+    .toBe(true);
+  await expectEverySecretFresh(installation, keyring, projects);
+});
+
+test('two workers that ask at once for what is due make one rotation', async () => {
+  await makeProjects(keyring, 3, 3);
+  await installation.sql('update keyring.rotation_policies set max_encryptions = 5');
+  // Both have inserted nothing yet and know nothing of each other when both go on.
+  let there = 0;
+  const { promise: both, resolve: go } = Promise.withResolvers<void>();
+  const asking = await Promise.all(
+    [1, 2].map(() =>
+      installation.open({
+        wrap: (database) =>
+          interceptDatabase(database, async ({ statement, send }) => {
+            if (statement.text.includes('insert into keyring.rotation_projects')) {
+              if (++there === 2) go();
+              await both;
+            }
+            return send();
+          }),
+      }),
+    ),
+  );
+  const asked = await Promise.all(asking.map(({ rotations }) => requestDue(rotations)));
+  expect(there).toBe(2);
+  expect(asked.filter((id) => id !== undefined)).toHaveLength(1);
+  expect(await keyring.rotations.list()).toHaveLength(1);
+  expect(await requestDue(keyring.rotations)).toBeUndefined();
+});
+
+test('the list says who is there and, for an hour, who was; who stops leaves it', async () => {
+  await using here = await startHere(installation, { concurrency: 3, version: '9.9.9' });
+  await installation.sql(
+    `insert into keyring.workers (id, host, pid, version, concurrency, seen_at)
+     values (gen_random_uuid(), 'elsewhere', 1, 'test', 1, now() - interval '6 seconds')`,
+  );
+  await using database = await asService();
+  const list = () => listWorkers(database);
+  expect(await list()).toMatchObject([
+    { id: here.worker.id, pid: process.pid, version: '9.9.9', concurrency: 3, alive: true, units: [], driving: [] },
+    { host: 'elsewhere', alive: false },
+  ]);
+  await here.worker.stop();
+  expect(await list()).toMatchObject([{ host: 'elsewhere' }]);
+});
+
+test('a worker that cannot reach the database says so without its password, and stops all the same', async () => {
+  const url = new URL(installation.test.serviceUrl);
+  url.port = '1';
+  const lines: string[] = [];
+  const worker = startWorker({
+    keyring,
+    databaseUrl: url.href,
+    log: { info: (text) => lines.push(text), error: (text) => lines.push(text) },
+  });
+  await expect
+    .poll(() => lines, soon)
+    .toEqual([expect.stringMatching(/^The worker cannot start: .*database_unreachable/)]);
+  expect(lines.join()).not.toContain(url.password);
+  await worker.stop();
+  await worker.ready;
+});
+
+test('an option that does not exist, is missing or is out of its range is misuse', () => {
+  const options = { keyring, databaseUrl: 'x', log: { info: () => undefined, error: () => undefined } };
+  expect(() => startWorker({ ...options, speed: 1 } as never)).toThrow('unknown option: speed');
+  expect(() => startWorker({ keyring, log: options.log } as never)).toThrow('missing option: databaseUrl');
+  expect(() => startWorker({ ...options, concurrency: 0 })).toThrow(
+    'option concurrency takes a whole number from 1 to 64',
+  );
+});
