@@ -13,6 +13,7 @@ import { registerRotate } from './commands/rotate.ts';
 import { registerRotations } from './commands/rotations.ts';
 import { registerSecrets } from './commands/secrets.ts';
 import { registerStatus } from './commands/status.ts';
+import { registerWorker } from './commands/worker.ts';
 import { exitCodeMeanings } from './exit-codes.ts';
 import type { App } from './session.ts';
 
@@ -22,6 +23,7 @@ const registrations = [
   registerStatus,
   registerRotate,
   registerRotations,
+  registerWorker,
   registerKeys,
   registerCompromise,
   registerQuarantine,

@@ -25,7 +25,7 @@ export interface SessionOptions {
 /** Opens the keyring, does the work, and closes everything however that ends: the last one out stops the embedded database. */
 export async function withKeyring<T>(
   app: App,
-  work: (keyring: Keyring) => Promise<T>,
+  work: (keyring: Keyring, databaseUrl: string) => Promise<T>,
   options: SessionOptions = {},
 ): Promise<T> {
   return withHost(app, {}, async ({ databaseUrl, rootKeyUri }) => {
@@ -36,7 +36,8 @@ export async function withKeyring<T>(
       actor: actor(),
     });
     try {
-      return await (options.minds === 'signal' ? work(keyring) : untilInterrupted(app.signal, work(keyring)));
+      const answer = work(keyring, databaseUrl);
+      return await (options.minds === 'signal' ? answer : untilInterrupted(app.signal, answer));
     } finally {
       await keyring.close();
     }

@@ -58,7 +58,7 @@ const names = leaves.map(({ name }) => name);
 test('every command that a user was promised is there', () => {
   const promised = `project create, project list, secrets set, secrets get, secrets list, secrets rm, secrets adopt, status, keys list,
     keys destroy, rotate, rotations, rotations pause, rotations pace, rotations resume, rotations rollback, audit, doctor, inspect, migrate,
-    root-key create, root-key status`;
+    root-key create, root-key status, worker, workers`;
   expect(names).toEqual(expect.arrayContaining(promised.split(/,\s+/)));
 });
 

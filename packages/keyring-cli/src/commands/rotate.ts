@@ -48,7 +48,7 @@ export function registerRotate(program: Command, app: App): void {
     .option('--full-speed', 'as fast as it goes; without it, ordinary reads and writes go first')
     .option('--max-rate <n>', 'rows a second at most, for each process that works on it', wholeNumber(1, MOST_RATE))
     .option('--dry-run', 'only try to open every row that would move')
-    .option('--no-wait', 'ask for it and leave; a running server, or --resume, does it')
+    .option('--no-wait', 'ask for it and leave; a running server or worker, or --resume, does it')
     .addOption(
       new Option('--resume [rotation]', 'go on with one rotation, or with all that are open').conflicts([
         ...['project', 'all', 'due', 'olderThan', 'reason', 'dryRun', 'fullSpeed', 'maxRate'],
@@ -103,7 +103,7 @@ async function run(app: App, keyring: Keyring, options: Options): Promise<void> 
   const { id } = await keyring.rotations.request(request);
   if (!options.wait) {
     const rotation = await detail(keyring, id);
-    const how = `A running server does it, or \`mh-keys rotate --resume ${id}\`.`;
+    const how = `A running server or worker does it, or \`mh-keys rotate --resume ${id}\`.`;
     terminal.result({ rotation }, () => `Asked for the rotation ${id}. ${how}`);
     return;
   }

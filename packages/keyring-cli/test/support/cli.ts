@@ -6,7 +6,9 @@ import path from 'node:path';
 
 const root = path.join(import.meta.dirname, '../../../..');
 const binary = path.join(root, 'packages/keyring-cli/bin/mh-keys.js');
-const packages = ['keyring', 'keyring-embedded', 'keyring-cli'].map((name) => path.join(root, 'packages', name));
+const packages = ['keyring', 'keyring-embedded', 'keyring-worker', 'keyring-cli'].map((name) =>
+  path.join(root, 'packages', name),
+);
 
 export interface Outcome {
   readonly code: number | null;

@@ -1,0 +1,62 @@
+import path from 'node:path';
+import { openCluster } from '@meshhook/keyring-embedded';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { build, cli, temporaryFolder } from './support/cli.ts';
+
+const folder = temporaryFolder();
+const home = path.join(folder.path, 'home');
+const { run, json, start, refused } = cli(home);
+let cluster: Awaited<ReturnType<typeof openCluster>>;
+
+beforeAll(async () => {
+  build();
+  for (const project of ['acme', 'globex']) {
+    await json(['project', 'create', project]);
+    await run(['secrets', 'set', 'A', '--project', project], { input: 'value' });
+  }
+  cluster = await openCluster({ home });
+});
+afterAll(async () => {
+  await cluster.close();
+  folder.remove();
+});
+
+test('workers do what is asked for elsewhere, are listed while they do, and leave when they are told to', async () => {
+  expect((await run(['workers'])).stdout).toBe('Nobody works: `mh-keys worker` does, and so does the server.\n');
+  const first = start(['worker']);
+  const second = start(['worker', '--concurrency', '3', '--json']);
+  await Promise.all([first.says('ready; Ctrl-C stops it'), second.says('ready; Ctrl-C stops it')]);
+
+  const listed = await run(['workers']);
+  expect(listed.code).toBe(0);
+  expect(listed.stdout).toMatch(/^WORKER +ON +VERSION +STATE +SINCE +DOES\n/);
+  expect(listed.stdout).toMatch(new RegExp(`:${String(first.child.pid)} +0\\.1\\.0 +alive +\\d{4}-.* nothing$`, 'm'));
+  const { workers } = JSON.parse((await run(['workers', '--json'])).stdout) as { workers: object[] };
+  expect(workers).toHaveLength(2);
+  expect(workers).toContainEqual(
+    expect.objectContaining({ pid: second.child.pid, concurrency: 3, alive: true, units: [], driving: [] }),
+  );
+
+  const asked = await json(['rotate', '--all', '--no-wait']);
+  const { id } = asked.rotation;
+  await expect
+    .poll(async () => (await json(['rotations'])).rotations.find((one) => one.id === id)?.state, { timeout: 30_000 })
+    .toBe('completed');
+  await Promise.any([first, second].map((worker) => worker.says(`rotation ${id}: completed, 2 projects, 2 secrets`)));
+
+  first.child.kill('SIGINT');
+  second.child.kill('SIGTERM');
+  const [human, machine] = await Promise.all([first.outcome, second.outcome]);
+  expect(human).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/^Stopped\. \d+ units? from the queue done/) as string,
+  });
+  expect(machine.code).toBe(0);
+  expect(JSON.parse(machine.stdout)).toMatchObject({ worker: { units: { failed: 0 } } });
+  for (const line of machine.stderr.trimEnd().split('\n')) expect(JSON.parse(line)).toHaveProperty('note');
+  expect(((await json(['workers'])) as unknown as { workers: object[] }).workers).toEqual([]);
+}, 120_000);
+
+test('a concurrency that cannot be is usage', async () => {
+  expect(await refused(['worker', '--concurrency', '65'])).toMatchObject({ exit: 2, code: 'usage' });
+});
