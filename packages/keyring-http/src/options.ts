@@ -6,7 +6,7 @@ export interface KeyringHandlerOptions {
   readonly keyring: Keyring;
   /** Who may call. Without any, everything but `/healthz` and `/readyz` answers 401. */
   readonly tokens: readonly ApiToken[];
-  /** Told of every rotation that was asked for here, so that the host's runner drives it at once. */
+  /** Told of every rotation that was asked for here, so that the host's worker drives it at once. */
   readonly onRotationRequested?: (rotationId: string) => void;
   /** Told of every failure that the caller is told nothing about but `id`. Default: one line on stderr. */
   readonly onError?: (error: unknown, id: string) => void;

@@ -84,7 +84,7 @@ export function rotationRoutes(options: ResolvedHandlerOptions) {
       try {
         onRotationRequested(made.id);
       } catch (error) {
-        // It is recorded: the runner finds it without being told.
+        // It is recorded: a worker finds it without being told.
         onError(error, made.id);
       }
       return c.json(wireRotation(made), 202, { location: `/api/rotations/${made.id}` });

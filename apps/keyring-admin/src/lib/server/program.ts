@@ -1,10 +1,10 @@
 import { openKeyring, type Keyring } from '@meshhook/keyring';
 import { openHost, type Host } from '@meshhook/keyring-embedded';
 import { keyringHandler, tokenDigest } from '@meshhook/keyring-http';
+import { startWorker } from '@meshhook/keyring-worker';
 import { apiTokenFile } from './api-token.ts';
 import { readSettings, type Settings } from './env.ts';
 import { consoleLog, type Log } from './log.ts';
-import { startRunner } from './runner.ts';
 
 /** All that runs behind the pages and the API, opened once per process. */
 export interface Program {
@@ -20,7 +20,8 @@ export interface Program {
 }
 
 /**
- * Opens host, keyring, token, API and runner, in this order; what was opened before a failure is closed.
+ * Opens host, keyring, token, API and worker, in this order; what was opened before a failure is closed. The worker gets ready
+ * by itself: nobody waits for its queue.
  * @throws KeyringError saying what is missing and the remedy.
  */
 export async function openProgram(settings: Settings, log: Log): Promise<Program> {
@@ -43,13 +44,13 @@ export async function openProgram(settings: Settings, log: Log): Promise<Program
     });
     closers.push(() => keyring.close());
     const { token, file, made } = await apiTokenFile(host.home);
-    const runner = startRunner({ rotations: keyring.rotations, log });
-    closers.push(() => runner.close());
+    const worker = startWorker({ keyring, databaseUrl: host.databaseUrl, log });
+    closers.push(() => worker.stop());
     const api = keyringHandler({
       keyring,
       tokens: [{ name: 'start', digest: tokenDigest(token), scopes: ['read', 'rotate'] }],
       onRotationRequested: () => {
-        runner.wake();
+        worker.wake();
       },
     });
     return { settings, keyring, api, host, tokenFile: { file, made }, close };
