@@ -1,6 +1,7 @@
 import { hostname, userInfo } from 'node:os';
 import { KeyringError, openKeyring, type Keyring } from '@meshhook/keyring';
 import { openHost, type Host, type OpenHostOptions } from '@meshhook/keyring-embedded';
+import { sharing } from '@meshhook/keyring-worker';
 import type { Settings } from './env.ts';
 import { untilInterrupted } from './interruption.ts';
 import type { InputStream } from './terminal/prompt.ts';
@@ -36,8 +37,10 @@ export async function withKeyring<T>(
       actor: actor(),
     });
     try {
-      const answer = work(keyring, databaseUrl);
-      return await (options.minds === 'signal' ? answer : untilInterrupted(app.signal, answer));
+      if (options.minds !== 'signal') return await untilInterrupted(app.signal, work(keyring, databaseUrl));
+      // Only what minds the signal drives rotations.
+      const log = { info: () => undefined, error: (text: string) => app.terminal.note(text) };
+      return await work(sharing(keyring, { databaseUrl, log }), databaseUrl);
     } finally {
       await keyring.close();
     }

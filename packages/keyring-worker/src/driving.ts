@@ -1,12 +1,13 @@
-import type { Keyring } from '@meshhook/keyring';
+import type { Keyring, Rotation, RunOptions } from '@meshhook/keyring';
 import { inWords, summary, Trouble, type Log } from './log.ts';
-import { Nap } from './nap.ts';
+import { aborted, Nap } from './nap.ts';
 import { QueueExecutor, type QueueExecutorOptions } from './queue-executor.ts';
 
 export interface DrivingOptions extends QueueExecutorOptions {
   readonly rotations: Pick<Keyring['rotations'], 'waiting' | 'run'>;
   readonly log: Log;
   readonly signal: AbortSignal;
+  /** How often it looks; 0: never. */
   readonly everyMs: number;
   /** Rotations at once, so that a large one does not hold up the small ones behind it. */
   readonly atOnce: number;
@@ -18,6 +19,7 @@ export class Driving {
   readonly #options: DrivingOptions;
   readonly #nap = new Nap();
   readonly #running = new Map<string, { executor: QueueExecutor; ended: Promise<void> }>();
+  readonly #asked = new Map<string, { executor: QueueExecutor; ended: Promise<void> }>();
   readonly #failures = new Map<string, { times: number; notBefore: number }>();
 
   constructor(options: DrivingOptions) {
@@ -26,7 +28,7 @@ export class Driving {
 
   /** Ids of the rotations whose units this process hands out. */
   get rotations(): readonly string[] {
-    return [...this.#running].filter(([, { executor }]) => executor.used).map(([id]) => id);
+    return [...this.#running, ...this.#asked].filter(([, { executor }]) => executor.used).map(([id]) => id);
   }
 
   /** Looks now instead of at the next turn. */
@@ -36,7 +38,26 @@ export class Driving {
 
   /** Others came or went. */
   look(): void {
-    for (const { executor } of this.#running.values()) executor.look();
+    for (const { executor } of [...this.#running.values(), ...this.#asked.values()]) executor.look();
+  }
+
+  /** Drives a rotation for somebody who waits for it, until it comes to rest. @throws KeyringError as `rotations.run` does. */
+  async drive(id: string, options: RunOptions): Promise<Rotation> {
+    const executor = new QueueExecutor(this.#options);
+    const { rotations, signal } = this.#options;
+    const run = rotations.run(id, {
+      ...options,
+      executor,
+      signal: options.signal === undefined ? signal : AbortSignal.any([options.signal, signal]),
+    });
+    const entry = { executor, ended: run.then(nothing, nothing) };
+    this.#asked.set(id, entry);
+    try {
+      return await run;
+    } finally {
+      executor.close();
+      this.#asked.delete(id);
+    }
   }
 
   /** Until the signal aborts; what runs is interrupted, and resumable, when it resolves. */
@@ -44,6 +65,7 @@ export class Driving {
     const { rotations, log, signal, everyMs } = this.#options;
     const trouble = new Trouble(log, 'The worker cannot look for rotations', 'The worker looks for rotations again.');
     let failed = 0;
+    if (everyMs === 0) await aborted(signal);
     while (!signal.aborted) {
       try {
         const waiting = await rotations.waiting();
@@ -56,7 +78,7 @@ export class Driving {
       }
       await this.#nap.for(failed === 0 ? everyMs : this.#backoff(failed), signal);
     }
-    await Promise.all([...this.#running.values()].map(({ ended }) => ended));
+    await Promise.all([...this.#running.values(), ...this.#asked.values()].map(({ ended }) => ended));
   }
 
   #start(waiting: readonly string[]): void {
@@ -93,3 +115,5 @@ export class Driving {
     return Math.min(this.#options.everyMs * 2 ** (times - 1), this.#options.longestBackoffMs);
   }
 }
+
+const nothing = (): void => undefined;

@@ -12,7 +12,7 @@ const optional = ['version', 'unitSize'];
 const limits: Record<string, readonly [number, number]> = {
   concurrency: [1, 64],
   unitSize: [1, 500],
-  lookEveryMs: [50, 86_400_000],
+  lookEveryMs: [0, 86_400_000],
   dueEveryMs: [0, 86_400_000],
 };
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { KeyringError, pgDatabase, type Keyring } from '@meshhook/keyring';
+import { KeyringError, pgDatabase, type Keyring, type Rotation, type RunOptions } from '@meshhook/keyring';
 import { Driving } from './driving.ts';
 import { requestDue } from './due.ts';
 import { Hands } from './hands.ts';
@@ -35,7 +35,7 @@ export interface WorkerOptions {
   readonly unitSize?: number;
   /** Of the program, for the list of workers. Default: of this package. */
   readonly version?: string;
-  /** How often it looks for rotations without a driver, in milliseconds. Default 1,000. */
+  /** How often it looks for rotations without a driver, in milliseconds. Default 1,000; 0: never. */
   readonly lookEveryMs?: number;
   /** How often it asks for the rotation of what is due, in milliseconds. Default 60,000; 0: never. */
   readonly dueEveryMs?: number;
@@ -48,6 +48,11 @@ export interface Worker {
   readonly ready: Promise<undefined>;
   /** Units that it took from the queue and did so far, and those that failed. */
   readonly units: { readonly done: number; readonly failed: number };
+  /**
+   * Drives a rotation as `rotations.run` does, its units shared with all workers.
+   * @throws KeyringError `unknown_rotation`, `interrupted`.
+   */
+  drive(rotationId: string, options?: Omit<RunOptions, 'executor'>): Promise<Rotation>;
   /** Looks for rotations now instead of at its next turn. */
   wake(): void;
   /** Interrupts what it does between two statements, gives it back, and lets go of its connections. */
@@ -213,6 +218,7 @@ export function startWorker(options: WorkerOptions): Worker {
     id,
     ready,
     units,
+    drive: (rotationId, runOptions = {}) => driving.drive(rotationId, runOptions),
     wake: () => driving.wake(),
     async stop() {
       stopping.abort(interrupted());

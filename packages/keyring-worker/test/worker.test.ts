@@ -1,9 +1,9 @@
 import { KeyringError, pgDatabase, type Database, type Keyring } from '@meshhook/keyring';
-import { listWorkers, requestDue, startWorker } from '@meshhook/keyring-worker';
+import { listWorkers, requestDue, sharing, startWorker } from '@meshhook/keyring-worker';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { startInstallation, type Installation } from '../../keyring/test/engine/support/installation.ts';
 import { interceptDatabase } from '../../keyring/test/engine/support/intercept.ts';
-import { detailOf, expectEverySecretFresh } from '../../keyring/test/engine/support/world.ts';
+import { codeOf, detailOf, expectEverySecretFresh } from '../../keyring/test/engine/support/world.ts';
 import { makeProjects } from './support/fleet.ts';
 import { hang, startHere } from './support/in-process.ts';
 
@@ -178,6 +178,66 @@ test('a worker that comes later gets what is left', async () => {
   expect(await stateOf(id)).toBe('running');
   expect((await detailOf(keyring, id)).projects.completed).toBe(7);
   await first.worker.stop();
+  await toBe(id, 'completed');
+  await expectEverySecretFresh(installation, keyring, projects);
+});
+
+test('a program that is no worker shares the rotation it drives with those who are, and is one only meanwhile', async () => {
+  const projects = await makeProjects(keyring, 6, 1);
+  const done = Promise.withResolvers<undefined>();
+  await using _here = await startHere(installation, {
+    lookEveryMs: 0,
+    concurrency: 1,
+    async work(_, __, really) {
+      const result = await really();
+      done.resolve(undefined);
+      return result;
+    },
+  });
+  const work: Keyring['rotations']['work'] = async (unit, options) => {
+    // What it takes itself has to wait until somebody else has done something.
+    await done.promise;
+    return keyring.rotations.work(unit, options);
+  };
+  const lines: string[] = [];
+  const log = { info: (text: string) => lines.push(text), error: (text: string) => lines.push(text) };
+  const options = { databaseUrl: installation.test.serviceUrl, log, unitSize: 1 };
+  const shared = sharing({ ...keyring, rotations: { ...keyring.rotations, work } }, options);
+  const { id } = await shared.rotations.request({ projects: 'all' });
+  let seen = 0;
+  await using database = await asService();
+  const rotation = await shared.rotations.run(id, {
+    onProgress: () =>
+      void listWorkers(database).then(
+        (workers) => (seen = Math.max(seen, workers.length)),
+        () => undefined,
+      ),
+  });
+  expect(rotation.state).toBe('completed');
+  await expectEverySecretFresh(installation, keyring, projects);
+  expect(seen).toBe(2);
+  expect(await listWorkers(database)).toHaveLength(1);
+  expect(lines).toEqual([]);
+});
+
+test('a program that is no worker stops when it is told to, and the rotation goes on elsewhere', async () => {
+  const projects = await makeProjects(keyring, 6, 1);
+  const held = Promise.withResolvers<undefined>();
+  const work: Keyring['rotations']['work'] = (_, options) => {
+    held.resolve(undefined);
+    return hang(options?.signal);
+  };
+  const log = { info: () => undefined, error: () => undefined };
+  const options = { databaseUrl: installation.test.serviceUrl, log, unitSize: 1 };
+  const shared = sharing({ ...keyring, rotations: { ...keyring.rotations, work } }, options);
+  const stop = new AbortController();
+  const { id } = await shared.rotations.request({ projects: 'all' });
+  const run = shared.rotations.run(id, { signal: stop.signal });
+  await held.promise;
+  await using here = await startHere(installation);
+  await expect.poll(() => here.worker.units.done, soon).toBeGreaterThan(0);
+  stop.abort();
+  expect(await codeOf(run)).toBe('interrupted');
   await toBe(id, 'completed');
   await expectEverySecretFresh(installation, keyring, projects);
 });

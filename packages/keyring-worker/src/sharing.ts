@@ -1,0 +1,61 @@
+import type { Keyring } from '@meshhook/keyring';
+import type { Log } from './log.ts';
+import { Nap } from './nap.ts';
+import { startWorker, type Worker } from './worker.ts';
+
+// A rotation of so many projects is one unit (packages/keyring/src/rotation/runner.ts), which nobody can share.
+const ALONE_UP_TO = 50;
+// As many lanes as the library has when it does the units by itself.
+const CONCURRENCY = 4;
+// A database that does not answer is waited for by the drive itself, with its own patience.
+const READY_WITHIN_MS = 2_000;
+
+export interface SharingOptions {
+  /** The URL of the keyring's database. */
+  readonly databaseUrl: string;
+  readonly log: Log;
+  /** As `WorkerOptions` has it. With it, a rotation of more projects than that is shared. */
+  readonly unitSize?: number;
+}
+
+/**
+ * The keyring of a program that is no worker, but drives a rotation now and then: while `rotations.run` drives one of many
+ * projects, the process is a worker, and shares its units with all others. Nothing else is changed.
+ */
+export function sharing(keyring: Keyring, { unitSize, ...options }: SharingOptions): Keyring {
+  const { rotations } = keyring;
+  return {
+    ...keyring,
+    rotations: {
+      ...rotations,
+      async run(id, { executor, ...given } = {}) {
+        const rotation = executor === undefined ? await rotations.get(id) : undefined;
+        if (rotation === undefined || rotation.projects.total <= (unitSize ?? ALONE_UP_TO)) {
+          return rotations.run(id, { ...given, ...(executor === undefined ? {} : { executor }) });
+        }
+        const worker = startWorker({
+          keyring,
+          ...options,
+          ...(unitSize === undefined ? {} : { unitSize }),
+          concurrency: CONCURRENCY,
+          lookEveryMs: 0,
+          dueEveryMs: 0,
+        });
+        try {
+          await knowing(worker, given.signal);
+          return await worker.drive(id, given);
+        } finally {
+          await worker.stop();
+        }
+      },
+    },
+  };
+}
+
+/** Until it knows who else is there. */
+async function knowing({ ready }: Worker, signal: AbortSignal | undefined): Promise<void> {
+  const enough = new AbortController();
+  const signals = [enough.signal, ...(signal === undefined ? [] : [signal])];
+  await Promise.race([ready, new Nap().for(READY_WITHIN_MS, AbortSignal.any(signals))]);
+  enough.abort();
+}
