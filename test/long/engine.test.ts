@@ -13,7 +13,7 @@ import {
   rollbackScenario,
   rotationScenario,
 } from '../../packages/keyring/test/engine/support/scenarios.ts';
-import { seededRandom } from '../../packages/keyring/test/engine/support/service-model.ts';
+import { seededRandom } from '../../packages/keyring/test/engine/support/random.ts';
 import { addWebhooksTable } from '../../packages/keyring/test/engine/support/world.ts';
 
 const LONG = 1_800_000;

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { crashPostgres, killRotatingProcesses } from './support/crashes.ts';
-import { seededRandom } from './support/service-model.ts';
+import { seededRandom } from './support/random.ts';
 
 test('a process that is killed in the middle of a rotation leaves nothing that the next one cannot finish', async () => {
   const summary = await killRotatingProcesses(3, seededRandom(1));

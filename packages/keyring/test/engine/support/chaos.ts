@@ -1,7 +1,8 @@
 import type { Keyring, Rotation } from '@meshhook/keyring';
 import { expect } from 'vitest';
 import type { Installation } from './installation.ts';
-import { seededRandom, ServiceModel, type Random } from './service-model.ts';
+import { seededRandom, type Random } from './random.ts';
+import { ServiceModel } from './service-model.ts';
 import { codeOf, expectEverySecretFresh, expectHealthy } from './world.ts';
 
 export interface ChaosOptions {

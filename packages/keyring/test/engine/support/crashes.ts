@@ -4,13 +4,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createRootKeyFile, migrate, openRootKey, type Keyring } from '@meshhook/keyring';
-import { startScratchCluster } from '@meshhook/keyring-embedded/scratch';
+import { createRootKeyFile, openRootKey, type Keyring } from '@meshhook/keyring';
 import { expect } from 'vitest';
-import { query } from '../../../../../test/support/database.ts';
 import { startInstallation, type Installation } from './installation.ts';
 import { interceptDatabase } from './intercept.ts';
-import type { Random } from './service-model.ts';
+import { startOwnCluster } from './own-cluster.ts';
+import type { Random } from './random.ts';
 import {
   detailOf,
   expectEverySecretFresh,
@@ -88,26 +87,8 @@ export async function killRotatingProcesses(kills: number, random: Random): Prom
 
 /** Stops PostgreSQL as a crash would, at random statements of rotations; each goes on by itself and completes. */
 export async function crashPostgres(crashes: number, random: Random): Promise<string> {
-  const cluster = await startScratchCluster();
+  const { cluster, test } = await startOwnCluster();
   try {
-    const url = (user: string): string => {
-      const made = new URL(cluster.adminUrl('crashing'));
-      made.username = user;
-      made.password = 'test';
-      return made.href;
-    };
-    await query(cluster.adminUrl(), `create role crash_owner login createrole password 'test'`);
-    await query(cluster.adminUrl(), `create role crash_app login password 'test'`);
-    await query(cluster.adminUrl(), 'create database crashing owner crash_owner');
-    await migrate({ connectionString: url('crash_owner') });
-    await query(cluster.adminUrl('crashing'), 'grant keyring_service to crash_app');
-    const test = {
-      name: 'crashing',
-      adminUrl: cluster.adminUrl('crashing'),
-      ownerUrl: url('crash_owner'),
-      serviceUrl: url('crash_app'),
-      drop: async () => undefined,
-    };
     let installation = await startInstallation({ test });
     const { rootKey } = installation;
     const projects = await fill(await installation.open());

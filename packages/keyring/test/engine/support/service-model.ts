@@ -1,16 +1,10 @@
-import { setImmediate as yieldNow } from 'node:timers/promises';
 import type { Keyring } from '@meshhook/keyring';
 import type { Installation } from './installation.ts';
+import { KnownNames, type AnswerCounts } from './known-names.ts';
+import { SPOILED, type NameHistory } from './name-history.ts';
+import { pick, type Random } from './random.ts';
 
-/** A name, and every value it had or may have, in order; undefined is "not there". */
-interface NameHistory {
-  readonly states: (string | undefined)[];
-  /** The last entry that is known to hold: later ones are under way. */
-  known: number;
-  busy: boolean;
-}
-
-export interface ServiceCounts {
+export interface ServiceCounts extends AnswerCounts {
   created: number;
   changed: number;
   deleted: number;
@@ -18,20 +12,8 @@ export interface ServiceCounts {
   raced: number;
   read: number;
   listed: number;
-}
-
-/** A reproducible source of numbers: from 0 up to `below`. */
-export type Random = (below: number) => number;
-
-export function seededRandom(seed: number): Random {
-  let state = seed >>> 0;
-  return (below) => {
-    // Mulberry32.
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
+  /** Reads of what does not open. */
+  unopened: number;
 }
 
 /**
@@ -40,49 +22,51 @@ export function seededRandom(seed: number): Random {
  * returns must have been true at some moment while it ran.
  */
 export class ServiceModel {
-  readonly counts: ServiceCounts = {
-    created: 0,
-    changed: 0,
-    deleted: 0,
-    renamed: 0,
-    raced: 0,
-    read: 0,
-    listed: 0,
-  };
-  readonly #installation: Installation;
+  readonly known: KnownNames;
+  readonly counts: ServiceCounts;
+  readonly #installation: Pick<Installation, 'sql'>;
   readonly #projectId: string;
-  readonly #names: readonly string[];
-  readonly #histories = new Map<string, NameHistory>();
   readonly #random: Random;
   #serial = 0;
 
-  constructor(installation: Installation, projectId: string, names: readonly string[], random: Random) {
+  /** `outages` as `KnownNames` has it. */
+  constructor(
+    installation: Pick<Installation, 'sql'>,
+    projectId: string,
+    names: readonly string[],
+    random: Random,
+    outages?: AbortSignal,
+  ) {
     this.#installation = installation;
     this.#projectId = projectId;
-    this.#names = names;
     this.#random = random;
-    for (const name of names) this.#histories.set(name, { states: [undefined], known: 0, busy: false });
+    this.known = new KnownNames(projectId, names, outages);
+    this.counts = Object.assign(this.known.counts, {
+      created: 0,
+      changed: 0,
+      deleted: 0,
+      renamed: 0,
+      raced: 0,
+      read: 0,
+      listed: 0,
+      unopened: 0,
+    });
   }
 
   /** What is stored now, by name. */
   get values(): Map<string, string> {
-    const values = new Map<string, string>();
-    for (const [name, history] of this.#histories) {
-      const value = history.states.at(-1);
-      if (value !== undefined) values.set(name, value);
-    }
-    return values;
+    return this.known.values;
   }
 
   /** One operation of a writer. `rival` is another process, for a race of two on one name. */
-  async write(keyring: Keyring, rival: Keyring): Promise<void> {
-    const name = await this.#take();
-    const history = this.#history(name);
+  async write(keyring: Keyring, rival: Keyring, random = this.#random): Promise<void> {
+    const name = await this.known.take(random);
+    const history = this.known.history(name);
     try {
-      const there = history.states.at(-1) !== undefined;
-      const choice = this.#random(10);
+      const there = history.now !== undefined;
+      const choice = random(10);
       if (there && choice === 0) await this.#remove(keyring, name, history);
-      else if (there && choice <= 2) await this.#rename(name, history);
+      else if (there && choice <= 2) await this.#rename(keyring, name, history);
       else if (choice === 3) await this.#race(keyring, rival, name, history);
       else await this.#put(keyring, name, history, there);
     } finally {
@@ -91,60 +75,73 @@ export class ServiceModel {
   }
 
   /** One operation of a reader. @throws Error when what it read was never true while it read. */
-  async read(keyring: Keyring): Promise<void> {
-    const name = this.#pick(this.#names);
-    const history = this.#history(name);
-    const from = history.known;
-    if (this.#random(8) === 0) {
-      const found = (await keyring.secrets.list(this.#projectId)).some((entry) => entry.name === name);
-      const possible = history.states.slice(from).map((value) => value !== undefined);
+  async read(keyring: Keyring, random = this.#random): Promise<void> {
+    const name = pick(this.known.all, random);
+    const history = this.known.history(name);
+    const mark = history.mark();
+    if (random(8) === 0) {
+      const entries = await keyring.secrets.list(this.#projectId, { limit: 10_000 });
+      const found = entries.some((entry) => entry.name === name);
+      const possible = history.since(mark).map((state) => state !== undefined);
       if (!possible.includes(found)) throw new Error(`${name} was ${found ? '' : 'not '}listed.`);
       this.counts.listed += 1;
       return;
     }
-    const value = (await keyring.secrets.get(this.#projectId, name))?.value;
-    if (!history.states.slice(from).includes(value)) {
-      throw new Error(`${name} read as ${String(value)}; possible: ${history.states.slice(from).join(', ')}`);
-    }
-    this.counts.read += 1;
+    const found = await this.known.get(keyring, name);
+    this.known.expectPossible(name, found, mark);
+    this.counts[found === SPOILED ? 'unopened' : 'read'] += 1;
   }
 
   async #put(keyring: Keyring, name: string, history: NameHistory, there: boolean): Promise<void> {
     const value = this.#newValue(name);
-    history.states.push(value);
-    const { created } = await keyring.secrets.put(this.#projectId, name, value);
-    if (created === there) throw new Error(`${name} was ${there ? 'created twice' : 'lost'}.`);
-    this.#settle(history);
+    const put = await this.known.answer(keyring, [name], () => {
+      history.begin(value);
+      return keyring.secrets.put(this.#projectId, name, value);
+    });
+    if (put === undefined) return;
+    if (put.created === there) throw new Error(`${name} was ${there ? 'created twice' : 'lost'}.`);
+    history.settle(value);
     this.counts[there ? 'changed' : 'created'] += 1;
   }
 
   async #remove(keyring: Keyring, name: string, history: NameHistory): Promise<void> {
-    history.states.push(undefined);
-    if (!(await keyring.secrets.remove(this.#projectId, name))) throw new Error(`${name} was lost.`);
-    this.#settle(history);
+    const removed = await this.known.answer(keyring, [name], () => {
+      history.begin(undefined);
+      return keyring.secrets.remove(this.#projectId, name);
+    });
+    if (removed === undefined) return;
+    if (!removed) throw new Error(`${name} was lost.`);
+    history.settle(undefined);
     this.counts.deleted += 1;
   }
 
   /** As a user does it, past the service: no trigger of ours sees a change of value. */
-  async #rename(name: string, history: NameHistory): Promise<void> {
-    const free = this.#names.find((other) => {
-      const candidate = this.#history(other);
-      return !candidate.busy && candidate.states.at(-1) === undefined;
+  async #rename(keyring: Keyring, name: string, history: NameHistory): Promise<void> {
+    const free = this.known.all.find((other) => {
+      const candidate = this.known.history(other);
+      return !candidate.busy && candidate.now === undefined;
     });
     if (free === undefined) return;
-    const target = this.#history(free);
+    const target = this.known.history(free);
     target.busy = true;
     try {
-      target.states.push(history.states.at(-1));
-      history.states.push(undefined);
-      const renamed = await this.#installation.sql(
-        'update public.secrets set key = $3 where project_id = $1 and key = $2 returning 1',
-        [this.#projectId, name, free],
-      );
-      if (renamed.length !== 1) throw new Error(`${name} was lost.`);
-      this.#settle(history);
-      this.#settle(target);
-      this.counts.renamed += 1;
+      const moving = history.now;
+      const renamed = await this.known.answer(keyring, [name, free], () => {
+        target.begin(moving);
+        history.begin(undefined);
+        return this.#installation.sql(
+          'update public.secrets set key = $3 where project_id = $1 and key = $2 returning 1',
+          [this.#projectId, name, free],
+        );
+      });
+      if (renamed !== undefined) {
+        if (renamed.length !== 1) throw new Error(`${name} was lost.`);
+        history.settle(undefined);
+        target.settle(moving);
+        this.counts.renamed += 1;
+      } else if ((history.now === undefined) === (target.now === undefined)) {
+        throw new Error(`${name} was ${history.now === undefined ? 'lost' : 'doubled'} by a rename.`);
+      }
     } finally {
       target.busy = false;
     }
@@ -153,43 +150,23 @@ export class ServiceModel {
   /** Two processes put the same name at once: one of the two values stands. */
   async #race(keyring: Keyring, rival: Keyring, name: string, history: NameHistory): Promise<void> {
     const values = [this.#newValue(name), this.#newValue(name)] as const;
-    history.states.push(...values);
-    await Promise.all([
-      keyring.secrets.put(this.#projectId, name, values[0]),
-      rival.secrets.put(this.#projectId, name, values[1]),
-    ]);
-    const standing = (await keyring.secrets.get(this.#projectId, name))?.value;
-    if (standing === undefined || !values.includes(standing)) throw new Error(`${name} lost both values of a race.`);
-    history.states.push(standing);
-    this.#settle(history);
+    const raced = await this.known.answer(keyring, [name], async () => {
+      history.begin(...values);
+      const puts = await Promise.allSettled([
+        keyring.secrets.put(this.#projectId, name, values[0]),
+        rival.secrets.put(this.#projectId, name, values[1]),
+      ]);
+      for (const put of puts) if (put.status === 'rejected') throw put.reason;
+      return true;
+    });
+    if (raced === undefined) return;
+    const standing = await this.known.lookUp(keyring, name);
+    if (standing !== values[0] && standing !== values[1]) throw new Error(`${name} lost both values of a race.`);
+    history.settle(standing);
     this.counts.raced += 1;
-  }
-
-  #settle(history: NameHistory): void {
-    history.known = history.states.length - 1;
-  }
-
-  async #take(): Promise<string> {
-    for (;;) {
-      const name = this.#pick(this.#names);
-      const history = this.#history(name);
-      if (!history.busy) {
-        history.busy = true;
-        return name;
-      }
-      await yieldNow();
-    }
   }
 
   #newValue(name: string): string {
     return `${name} #${String(++this.#serial)}`;
-  }
-
-  #pick<T>(from: readonly T[]): T {
-    return from[this.#random(from.length)] as T;
-  }
-
-  #history(name: string): NameHistory {
-    return this.#histories.get(name) as NameHistory;
   }
 }
