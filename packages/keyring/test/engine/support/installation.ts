@@ -13,6 +13,7 @@ import { auditTrail } from '../../../src/audit/audit.ts';
 import { secretAad } from '../../../src/envelope/aad.ts';
 import { open, seal } from '../../../src/envelope/seal.ts';
 import { DataKeys } from '../../../src/keyring/data-keys.ts';
+import type { DataKey } from '../../../src/keyring/key-cache.ts';
 import { openWrappingKeys } from '../../../src/keyring/wrapping-keys.ts';
 import { generateKey, rootFingerprint } from '../../../src/secret-bytes.ts';
 
@@ -48,6 +49,8 @@ export interface Installation {
   open(options?: OpenOptions): Promise<Keyring>;
   /** Seals under the project's primary version, or one that is named, for a column the library does not write itself. */
   seal(place: Place, value: string, keyId?: string): Promise<Sealed>;
+  /** The same for many rows, by row id, under the primary version. */
+  sealAll(column: Omit<Place, 'rowId'>, values: ReadonlyMap<string, string>): Promise<Map<string, Sealed>>;
   /** Opens what is stored, with keys read anew. */
   unseal(place: Place, sealed: Sealed): Promise<string>;
   /** Closes the connections, and drops the database. @throws Error when a connection or a lock is left. */
@@ -110,6 +113,11 @@ export async function startInstallation(options: InstallationOptions = {}): Prom
       (wrapping) => new DataKeys(shared, wrapping, audit, { keyCacheSize: 1, keyCacheMs: 0, now: () => new Date() }),
     ));
 
+  const sealUnder = (key: DataKey, place: Place, value: string): Sealed => ({
+    keyId: key.id,
+    envelope: seal(key.key, key.id, Buffer.from(value), secretAad({ ...place, keyId: key.id })),
+  });
+
   return {
     test,
     rootKey,
@@ -138,10 +146,13 @@ export async function startInstallation(options: InstallationOptions = {}): Prom
       const keys = await freshKeys();
       keys.forgetPrimary(place.projectId);
       const key = keyId === undefined ? await keys.primary(place.projectId) : await keys.get(place.projectId, keyId);
-      return {
-        keyId: key.id,
-        envelope: seal(key.key, key.id, Buffer.from(value), secretAad({ ...place, keyId: key.id })),
-      };
+      return sealUnder(key, place, value);
+    },
+    async sealAll(column, values) {
+      const keys = await freshKeys();
+      keys.forgetPrimary(column.projectId);
+      const key = await keys.primary(column.projectId);
+      return new Map([...values].map(([rowId, value]) => [rowId, sealUnder(key, { ...column, rowId }, value)]));
     },
     async unseal(place, { keyId, envelope }) {
       const keys = await freshKeys();

@@ -60,7 +60,7 @@ export class KnownNames {
 
   /**
    * What somebody does past the writers to a name that nobody is at work on: `change` gets what stands there, and says
-   * whether it made it `to`. False when it did not, or somebody was at work.
+   * whether it made it `to`; when it rejects, it changed nothing. False when it did not, or somebody was at work.
    */
   async change(
     keyring: Keyring,
@@ -71,14 +71,18 @@ export class KnownNames {
     const history = this.#histories.get(name);
     if (history === undefined || history.busy) return false;
     history.busy = true;
+    const before = history.now;
     try {
-      const before = history.now;
       const changed = await this.answer(keyring, [name], () => {
         history.begin(to);
         return change(before);
       });
       if (changed !== undefined) history.settle(changed ? to : before);
       return changed === true;
+    } catch (error) {
+      // It was refused.
+      history.settle(before);
+      throw error;
     } finally {
       history.busy = false;
     }
