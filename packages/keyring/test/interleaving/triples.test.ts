@@ -1,4 +1,4 @@
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { longTest } from '../../../../test/support/long.ts';
 import { isolations } from '../database/support.ts';
 import {
@@ -16,9 +16,6 @@ import { actorsOf, choices } from './support/groups.ts';
 import { expectSound, summary, useInterleavings } from './support/interleavings.ts';
 import type { StartingPoint } from './support/lane-database.ts';
 import { starts } from './support/starts.ts';
-
-// Tens of thousands of schedules in the long run.
-vi.setConfig({ testTimeout: 1_800_000 });
 
 const interleavings = useInterleavings();
 
