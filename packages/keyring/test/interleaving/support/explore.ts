@@ -75,7 +75,7 @@ export async function explore<Effect>(
         continue;
       }
       const lane = free.pop()!;
-      const running = runOne(lane, branch, reduce, open, findings).finally(() => {
+      const running = runSteadily(lane, branch, reduce, open, findings).finally(() => {
         busy.delete(running);
         free.push(lane);
       });
@@ -85,6 +85,24 @@ export async function explore<Effect>(
     await Promise.allSettled(busy);
   }
   return findings;
+}
+
+/** A replay that did not go as the run did whose choices it repeats. */
+class Strayed extends Error {}
+
+// A serialization failure may be a false one, by where rows and index entries happen to lie on their pages.
+const MOST_TRIES = 10;
+
+/** Runs a branch, again where serializable transactions kept it from being replayed: nothing is noted of a replay. */
+async function runSteadily<Effect>(...[lane, ...rest]: Parameters<typeof runOne<Effect>>): Promise<void> {
+  const tries = lane.actors().some(({ isolation }) => isolation === 'serializable') ? MOST_TRIES : 1;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await runOne(lane, ...rest);
+    } catch (error) {
+      if (!(error instanceof Strayed) || attempt === tries) throw error;
+    }
+  }
 }
 
 /** Replays the prefix, goes on from there, and leaves the choices it did not take among the open branches. */
@@ -126,7 +144,7 @@ async function runOne<Effect>(
         });
       } else {
         if (choices.length === prefix.length - 1) sleeping = asleep;
-        if (!ready.has(choice)) throw new Error(`a replay went another way: ${tell(moments)}`);
+        if (!ready.has(choice)) throw new Strayed(`a replay went another way: ${tell(moments)}`);
       }
       const chosen = [choice, ready.get(choice)!] as const;
       sleeping = new Set(
