@@ -2,16 +2,18 @@ import type { WorkerOptions } from './worker.ts';
 
 export interface ResolvedOptions extends WorkerOptions {
   readonly concurrency: number;
+  readonly partRows: number;
   readonly lookEveryMs: number;
   readonly dueEveryMs: number;
 }
 
-const defaults = { concurrency: 2, lookEveryMs: 1_000, dueEveryMs: 60_000 };
+const defaults = { concurrency: 2, partRows: 50_000, lookEveryMs: 1_000, dueEveryMs: 60_000 };
 const required = ['keyring', 'databaseUrl', 'log'];
 const optional = ['version', 'unitSize'];
 const limits: Record<string, readonly [number, number]> = {
   concurrency: [1, 64],
   unitSize: [1, 500],
+  partRows: [1, 10_000_000],
   lookEveryMs: [0, 86_400_000],
   dueEveryMs: [0, 86_400_000],
 };

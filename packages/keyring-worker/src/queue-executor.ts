@@ -27,6 +27,8 @@ export interface QueueExecutorOptions {
   readonly others: () => number;
   /** As `Executor` has it. */
   readonly unitSize?: number | undefined;
+  /** Rows to a part of a large project, when others are there. */
+  readonly partRows: number;
   /** There are jobs now that this process, too, may claim. */
   readonly onSent: () => void;
 }
@@ -52,6 +54,10 @@ export class QueueExecutor implements Executor {
     this.#options = options;
     if (options.unitSize !== undefined) this.unitSize = options.unitSize;
     this.#unlisten = options.hands.onFree(() => this.look());
+  }
+
+  get partRows(): number | undefined {
+    return this.#options.others() > 0 ? this.#options.partRows : undefined;
   }
 
   /** Was it given anything to do? */

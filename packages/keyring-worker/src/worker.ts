@@ -33,6 +33,11 @@ export interface WorkerOptions {
    * which few projects have most of the secrets.
    */
   readonly unitSize?: number;
+  /**
+   * Rows to a part of a large project, when others are there to share it. Default 50,000: over a second of one process's work, so
+   * that parts of unequal size do no harm.
+   */
+  readonly partRows?: number;
   /** Of the program, for the list of workers. Default: of this package. */
   readonly version?: string;
   /** How often it looks for rotations without a driver, in milliseconds. Default 1,000; 0: never. */
@@ -81,6 +86,7 @@ export function startWorker(options: WorkerOptions): Worker {
     hands,
     others: () => others,
     unitSize: settings.unitSize,
+    partRows: settings.partRows,
     onSent: () => idle.wake(),
     rotations: keyring.rotations,
     log,

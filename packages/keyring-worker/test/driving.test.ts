@@ -22,6 +22,7 @@ function start(rotations: DrivingOptions['rotations'], options: Partial<DrivingO
     jobs: { send: () => Promise.resolve([]), takeBack: () => Promise.resolve(), clear: () => Promise.resolve() },
     hands: { free: 0, do: () => Promise.reject(new Error('no hands')), onFree: () => () => undefined },
     others: () => 0,
+    partRows: 1_000,
     onSent: () => undefined,
     ...options,
   });

@@ -1,5 +1,11 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { detailOf, expectEverySecretFresh, expectHealthy } from '../../keyring/test/engine/support/world.ts';
+import {
+  detailOf,
+  expectEverySecretFresh,
+  expectHealthy,
+  fillProject,
+  type KnownProject,
+} from '../../keyring/test/engine/support/world.ts';
 import { listWorkers } from '@meshhook/keyring-worker';
 import { pgDatabase } from '@meshhook/keyring';
 import { makeProjects, startFleet, type Fleet, type WorkerProcess } from './support/fleet.ts';
@@ -109,4 +115,22 @@ test('a worker that is told to stop gives back what it has, and leaves nothing b
   expect(await left?.end('SIGTERM')).toBe(0);
   expect(await jobsLeft()).toEqual([]);
   expect(await workersOf(fleet)).toEqual([]);
+});
+
+test('a large project is parted among three processes, and the part of one that is killed is done by another', async () => {
+  const [project] = (await makeProjects(fleet.keyring, 1, 1)) as [KnownProject];
+  await fillProject(fleet.installation, project, 3_000);
+  const workers = await Promise.all([1, 2, 3].map(() => fleet.start({ GATED: 'yes', BATCH_SIZE: '100' })));
+  const { id } = await fleet.keyring.rotations.request({ projects: 'all', pace: 'full' });
+  const driver = await Promise.race(workers.map((worker) => worker.says('unit').then(() => worker)));
+  driver.open();
+  const [killed, left] = workers.filter((worker) => worker !== driver) as [WorkerProcess, WorkerProcess];
+  await Promise.all([killed.says('unit'), left.says('unit')]);
+  expect(await killed.end('SIGKILL')).toBe('SIGKILL');
+  left.open();
+  await completed(id);
+  expect(left.said.some((one) => 'rows' in one)).toBe(true);
+  await expectEverySecretFresh(fleet.installation, fleet.keyring, [project]);
+  expect((await detailOf(fleet.keyring, id)).rows).toMatchObject({ total: 3_001, moved: 3_001, verified: 3_001 });
+  expect(await jobsLeft()).toEqual([]);
 });

@@ -316,13 +316,32 @@ export interface RotationRequest {
  * A part of a rotation that any process may do at any time, more than once, and beside others: it begins with what the
  * database says. Plain JSON, for a queue.
  */
-export interface WorkUnit {
+export type WorkUnit = ProjectsUnit | RowsUnit;
+
+/** Projects, each taken as far as it goes. */
+export interface ProjectsUnit {
   readonly kind: 'projects';
   readonly rotationId: string;
-  /** Taken as far as they go. */
   readonly projectIds: readonly string[];
   /** Which try it is for them, from 1: how long it waits for what others hold, and when it gives up. */
   readonly attempt: number;
+  /** A project of more rows than twice this is given back in parts of about so many. Without it, no project is. */
+  readonly partRows?: number;
+}
+
+/** The rows of one large project on a range of heap blocks of a column's table, moved as far as they will go in one pass. */
+export interface RowsUnit {
+  readonly kind: 'rows';
+  readonly rotationId: string;
+  /** The one project. */
+  readonly projectIds: readonly [string];
+  /** The label of the column. */
+  readonly label: string;
+  readonly fromBlock: number;
+  /** Exclusive. Rows that are further back by then are found by the pass that follows. */
+  readonly toBlock: number;
+  /** About how many rows of the project they hold. */
+  readonly rows: number;
 }
 
 export interface WorkResult {
@@ -330,6 +349,8 @@ export interface WorkResult {
   readonly waiting: readonly { readonly projectId: string; readonly attempt: number; readonly afterMs: number }[];
   /** Projects whose own rows in the rotation somebody holds for longer than the patience. */
   readonly held: readonly string[];
+  /** Parts of large projects: once all those of a project are done, the project itself wants to go on. */
+  readonly parts: readonly RowsUnit[];
 }
 
 /** Who does the units of a rotation. Units never wait for long: what has to wait is given back. */
@@ -338,6 +359,8 @@ export interface Executor {
   readonly atOnce: number;
   /** Projects to a unit, at most. Default: up to 500, less where there would be fewer than eight units, 50 at least. */
   readonly unitSize?: number;
+  /** While several processes do units: how many rows of a large project to a part. Without it, nobody parts one. */
+  readonly partRows?: number | undefined;
   execute(unit: WorkUnit, signal: AbortSignal): Promise<WorkResult>;
 }
 

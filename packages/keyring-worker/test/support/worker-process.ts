@@ -8,13 +8,21 @@ import { once } from 'node:events';
 import { openKeyring, type Keyring } from '@meshhook/keyring';
 import { startWorker } from '@meshhook/keyring-worker';
 
-const { DATABASE_URL = '', ROOT_KEY = '', GATED, PREPARED, DUE_EVERY_MS = '0', CONCURRENCY = '1' } = process.env;
+const {
+  DATABASE_URL = '',
+  ROOT_KEY = '',
+  GATED,
+  PREPARED,
+  DUE_EVERY_MS = '0',
+  CONCURRENCY = '1',
+  BATCH_SIZE = '2',
+} = process.env;
 const say = (what: object): void => void process.stdout.write(`${JSON.stringify(what)}\n`);
 
 const opened = await openKeyring({
   database: DATABASE_URL,
   rootKey: ROOT_KEY,
-  sweepBatchSize: 2,
+  sweepBatchSize: Number(BATCH_SIZE),
   preparedStatements: PREPARED !== 'off',
   actor: 'worker process',
 });
@@ -28,7 +36,7 @@ const keyring: Keyring = {
       const aborted = options?.signal === undefined ? [] : [once(options.signal, 'abort')];
       await Promise.race([gate, ...aborted]);
       const result = await opened.rotations.work(unit, options);
-      say({ done: unit.projectIds.length });
+      say(unit.kind === 'rows' ? { rows: unit.rows } : { done: unit.projectIds.length });
       return result;
     },
   },
@@ -41,6 +49,7 @@ const worker = startWorker({
   dueEveryMs: Number(DUE_EVERY_MS),
   lookEveryMs: 200,
   unitSize: 8,
+  partRows: 1_000,
 });
 const told = once(process, 'SIGTERM');
 await worker.ready;

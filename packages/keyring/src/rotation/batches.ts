@@ -49,27 +49,42 @@ export async function eachBatch(
 export async function eachBlockRange(
   context: BatchContext,
   column: EncryptedColumn,
-  { blocks, rows }: { readonly blocks: number; readonly rows: number },
+  range: BlockRange,
   choice: Choice,
   work: Work,
   signal: AbortSignal,
 ): Promise<void> {
   const { database } = context;
   const { size, paced } = pacing(context, choice, signal);
-  const perBlock = Math.max(rows / blocks, 1);
+  const perBlock = Math.max(range.rows / (range.to - range.from), 1);
   function* ranges(): Generator<{ from: number; to: number }> {
-    for (let from = 0; from < blocks;) {
-      const to = from + Math.max(Math.floor(size() / perBlock), 1);
-      // The last one has no end: the table grows.
-      yield { from, to: to < blocks ? to : MOST_BLOCKS };
+    for (let { from } = range; from < range.to;) {
+      const to = Math.min(from + Math.max(Math.floor(size() / perBlock), 1), range.to);
+      // The table grows.
+      yield { from, to: to === range.to && range.toTheEnd ? MOST_BLOCKS : to };
       from = to;
     }
   }
-  const one = (range: { from: number; to: number }): Promise<void> =>
-    paced(Math.ceil(Math.min(range.to - range.from, size()) * perBlock), async () =>
-      work(await selectRowsInBlocks(database, column, { ...choice, ...range })),
+  const one = (blocks: { from: number; to: number }): Promise<void> =>
+    paced(Math.ceil(Math.min(blocks.to - blocks.from, size()) * perBlock), async () =>
+      work(await selectRowsInBlocks(database, column, { ...choice, ...blocks })),
     );
   await inLanes(ranges(), LANES, one, signal);
+}
+
+/** Heap blocks of a table, with about how many rows of the project on them. */
+export interface BlockRange {
+  readonly from: number;
+  /** Exclusive. */
+  readonly to: number;
+  /** And whatever is behind by the time that the end is reached. */
+  readonly toTheEnd: boolean;
+  readonly rows: number;
+}
+
+/** All of a table. */
+export function wholeTable({ blocks }: Extent, rows: number): BlockRange {
+  return { from: 0, to: blocks, toTheEnd: true, rows };
 }
 
 const MOST_BLOCKS = 2 ** 32 - 2;

@@ -1,8 +1,10 @@
+import type { RowsUnit } from '../api.ts';
 import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
 import type { Queryable } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import { requireSoundCatalog } from '../keyring/columns.ts';
 import { markRolledBack, movePrimary, selectLatestVersion, selectPrimary } from '../keyring/store.ts';
+import type { BlockRange } from './batches.ts';
 import { boundedTransaction, LOCK_WAIT_MS } from './bounded.ts';
 import type { RotationContext } from './context.ts';
 import { block, blockRows, cancel, fail, finalize, Overtaken } from './endings.ts';
@@ -15,13 +17,25 @@ import {
 } from './project-store.ts';
 import type { Direction } from './rotation-store.ts';
 import { countOthers } from './rows-store.ts';
-import { sweepProject } from './sweep.ts';
+import { partsOf, sweepBlocks, sweepProject } from './sweep.ts';
 import { verifyProject } from './verify.ts';
 import { backoffMs, waitedMs } from './wait.ts';
 
 /** What became of a project: at rest for this run, held by somebody for longer than the patience, or wanting another try. */
 export type Advance =
-  'rest' | 'held' | { readonly retryAfterMs: number; /** Which try the wait is after. */ readonly tried: number };
+  | 'rest'
+  | 'held'
+  | { readonly retryAfterMs: number; /** Which try the wait is after. */ readonly tried: number }
+  /** It wants to go on when these are done. */
+  | { readonly parts: readonly RowsUnit[] };
+
+/** How a project is tried. */
+export interface Try {
+  /** From 1: how long it waits for what others hold. */
+  readonly attempt: number;
+  /** As `ProjectsUnit` has it. */
+  readonly partRows?: number | undefined;
+}
 
 // While a promote waits, the writers of its project wait behind it: so it waits a little, lets them go, and comes back.
 const FIRST_PROMOTE_WAIT_MS = 50;
@@ -42,9 +56,10 @@ export async function advanceProject(
   rotationId: string,
   projectId: string,
   direction: Direction,
-  attempt: number,
+  given: Try,
   signal: AbortSignal,
 ): Promise<Advance> {
+  const { attempt } = given;
   for (let overtaken = 0; ;) {
     signal.throwIfAborted();
     const progress = await selectProgress(context.database, rotationId, projectId);
@@ -52,7 +67,7 @@ export async function advanceProject(
     try {
       const next =
         overtaken < MOST_OVERTAKEN
-          ? await stepOrBlock(context, progress, direction, attempt, signal)
+          ? await stepOrBlock(context, progress, direction, given, signal)
           : await block(context, progress, 'contended', 'Something else keeps changing the keyring of this project.');
       if (next !== 'again') return next;
       overtaken = 0;
@@ -111,9 +126,10 @@ async function step(
   context: RotationContext,
   progress: ProjectProgress,
   direction: Direction,
-  attempt: number,
+  given: Try,
   signal: AbortSignal,
 ): Promise<Advance | 'again'> {
+  const { attempt } = given;
   if (direction === 'back' && progress.direction === 'forward') {
     switch (progress.state) {
       case 'requested':
@@ -134,11 +150,11 @@ async function step(
     case 'staged':
       return promote(context, progress, attempt);
     case 'sweeping':
-      return sweep(context, progress, attempt, signal);
+      return sweep(context, progress, given, signal);
     case 'verifying':
       return verify(context, progress, signal);
     case 'rolling_back':
-      return sweepBack(context, progress, attempt, signal);
+      return sweepBack(context, progress, given, signal);
     default:
       return 'rest';
   }
@@ -253,11 +269,11 @@ async function moving(
 async function sweep(
   context: RotationContext,
   progress: ProjectProgress,
-  attempt: number,
+  given: Try,
   signal: AbortSignal,
 ): Promise<Advance | 'again'> {
   const { target } = versions(progress);
-  const swept = await sweepTo(context, progress, target, attempt, signal);
+  const swept = await sweepTo(context, progress, target, given, signal);
   if (swept !== 'clear') return swept;
   await boundedTransaction(context.database, async (tx) => {
     if (!(await moveProject(tx, progress, { to: 'verifying' }))) throw new Overtaken();
@@ -297,11 +313,11 @@ async function verify(
 async function sweepBack(
   context: RotationContext,
   progress: ProjectProgress,
-  attempt: number,
+  given: Try,
   signal: AbortSignal,
 ): Promise<Advance | 'again'> {
   const { source } = versions(progress);
-  const swept = await sweepTo(context, progress, source, attempt, signal);
+  const swept = await sweepTo(context, progress, source, given, signal);
   if (swept !== 'clear') return swept;
   const proof = await proveProject(context, progress, source, signal);
   if (proof === 'blocked') return 'rest';
@@ -314,7 +330,7 @@ async function sweepTo(
   context: RotationContext,
   progress: ProjectProgress,
   keyId: string,
-  attempt: number,
+  { attempt, partRows }: Try,
   signal: AbortSignal,
 ): Promise<Advance | 'clear'> {
   const columns = await requireSoundCatalog(context.database);
@@ -323,6 +339,10 @@ async function sweepTo(
     return block(context, progress, 'key_unavailable', `Nothing can be moved to its version: ${trouble}`);
   }
   await noteRowsToMove(context.database, progress, await countOthers(context.database, progress.projectId, keyId));
+  if (partRows !== undefined) {
+    const parts = await partsOf(context, progress, keyId, columns, partRows);
+    if (parts.length > 1) return { parts: parts.map((part) => toUnit(progress, part)) };
+  }
   const { unreadable, held, fruitful } = await sweepProject(context, progress, keyId, columns, signal);
   if (unreadable.size === 0 && held === 0) return 'clear';
   if (held > 0) {
@@ -333,6 +353,34 @@ async function sweepTo(
   }
   await blockRows(context, progress, unreadable, held);
   return 'rest';
+}
+
+function toUnit(
+  { rotationId, projectId }: ProjectProgress,
+  { label, range: { from, to, rows } }: { readonly label: string; readonly range: BlockRange },
+): RowsUnit {
+  return { kind: 'rows', rotationId, projectIds: [projectId], label, fromBlock: from, toBlock: to, rows };
+}
+
+/** Does a part of a project's sweep, if it is still wanted. */
+export async function advanceRows(
+  context: RotationContext,
+  { rotationId, projectIds: [projectId], label, fromBlock, toBlock, rows }: RowsUnit,
+  direction: Direction,
+  signal: AbortSignal,
+): Promise<void> {
+  const progress = await selectProgress(context.database, rotationId, projectId);
+  if (progress?.state !== (direction === 'back' ? 'rolling_back' : 'sweeping')) return;
+  const column = (await requireSoundCatalog(context.database)).find((one) => one.label === label);
+  if (column === undefined) return;
+  const { source, target } = versions(progress);
+  const range = { from: fromBlock, to: toBlock, toTheEnd: false, rows };
+  try {
+    await sweepBlocks(context, progress, direction === 'back' ? source : target, column, range, signal);
+  } catch (error) {
+    // Whatever it is, the project meets it as well when it goes on, and says what becomes of it.
+    if (!(error instanceof KeyringError) || notItsOwn.has(error.code)) throw error;
+  }
 }
 
 async function proveProject(

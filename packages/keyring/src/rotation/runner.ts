@@ -1,11 +1,11 @@
-import type { Executor, Rotation, RotationState, RunOptions, WorkUnit } from '../api.ts';
+import type { Executor, ProjectsUnit, Rotation, RotationState, RowsUnit, RunOptions, WorkUnit } from '../api.ts';
 import { isUnreachable } from '../db/failures.ts';
 import { transaction } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import type { RotationContext } from './context.ts';
 import type { Pacer, Pacing } from './pacer.ts';
 import { selectMovable } from './project-store.ts';
-import { advanceProjects } from './projects-unit.ts';
+import { advanceUnit } from './unit.ts';
 import {
   holdRotation,
   lockRotation,
@@ -95,7 +95,7 @@ async function drive(
 function here(context: RotationContext, direction: Direction): Executor {
   return {
     atOnce: context.rotationConcurrency,
-    execute: (unit, signal) => advanceProjects(context, unit, direction, signal),
+    execute: (unit, signal) => advanceUnit(context, unit, direction, signal),
   };
 }
 
@@ -144,11 +144,17 @@ async function advanceAll(
   signal: AbortSignal,
 ): Promise<void> {
   const projects = await selectMovable(context.database, id, direction);
-  const unit = (projectIds: readonly string[], attempt: number): WorkUnit => ({
+  // Large projects, and how many of their parts are not done yet.
+  const parted = new Map<string, number>();
+  const unit = (projectIds: readonly string[], attempt: number): ProjectsUnit => ({
     kind: 'projects',
     rotationId: id,
     projectIds,
     attempt,
+    // A project is parted once: what is left after that is held, or does not open.
+    ...(executor.partRows === undefined || (projectIds.length === 1 && parted.has(projectIds[0] ?? ''))
+      ? {}
+      : { partRows: executor.partRows }),
   });
   const spread = Math.max(LEAST_PROJECTS_PER_UNIT, Math.ceil(projects.length / LEAST_UNITS));
   const size = executor.unitSize ?? Math.min(PROJECTS_PER_UNIT, spread);
@@ -160,6 +166,13 @@ async function advanceAll(
   const underWay = new Set<Promise<void>>();
   const failures: unknown[] = [];
 
+  /** Once all its parts are done, the project goes on. */
+  const partDone = ({ projectIds: [projectId] }: RowsUnit): void => {
+    const left = (parted.get(projectId) ?? 0) - 1;
+    parted.set(projectId, left);
+    if (left === 0) queue.push({ unit: unit([projectId], 1), notBefore: 0 });
+  };
+
   const send = async (one: WorkUnit): Promise<void> => {
     try {
       const result = await executor.execute(one, signal);
@@ -167,6 +180,12 @@ async function advanceAll(
         queue.push({ unit: unit([projectId], attempt), notBefore: performance.now() + afterMs });
       }
       held.push(...result.held);
+      for (const part of result.parts) {
+        const [projectId] = part.projectIds;
+        parted.set(projectId, (parted.get(projectId) ?? 0) + 1);
+        queue.push({ unit: part, notBefore: 0 });
+      }
+      if (one.kind === 'rows') partDone(one);
     } catch (error) {
       failures.push(error);
     }

@@ -3,7 +3,7 @@ import type { EncryptedColumn } from '../keyring/columns.ts';
 import type { DataKey } from '../keyring/key-cache.ts';
 import type { RotationContext } from './context.ts';
 import type { ProjectProgress } from './project-store.ts';
-import { eachBatch, eachBlockRange, extentForBlocks } from './batches.ts';
+import { eachBatch, eachBlockRange, extentForBlocks, wholeTable, type BlockRange } from './batches.ts';
 import { countOthersByColumn, replacement, replaceCiphertexts, type Replacement } from './rows-store.ts';
 import { isUnreadable, RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
 
@@ -58,17 +58,71 @@ interface Pass {
 /** One pass over a column: every row not under the target is tried once, by blocks of its table where `rows` are many. */
 async function sweepColumn(
   context: RotationContext,
-  { rotationId, projectId }: ProjectProgress,
+  progress: ProjectProgress,
   target: DataKey,
   column: EncryptedColumn,
   rows: number,
   signal: AbortSignal,
 ): Promise<Pass> {
+  const pass: Pass = { moved: 0, unreadable: new Map() };
+  const choice = { projectId: progress.projectId, exceptKeyId: target.id };
+  const sweepBatch = batchSweeper(context, progress, target, column, pass);
+  const extent = await extentForBlocks(context, column, rows);
+  if (extent === undefined) await eachBatch(context, column, choice, sweepBatch, signal);
+  else await eachBlockRange(context, column, wholeTable(extent, rows), choice, sweepBatch, signal);
+  return pass;
+}
+
+/** A part of a pass, for one of many that do it: the rows on some blocks. What does not open, or is held, is left to the pass that follows. */
+export async function sweepBlocks(
+  context: RotationContext,
+  progress: ProjectProgress,
+  keyId: string,
+  column: EncryptedColumn,
+  range: BlockRange,
+  signal: AbortSignal,
+): Promise<void> {
+  const target = await context.dataKeys.get(progress.projectId, keyId);
+  const sweepBatch = batchSweeper(context, progress, target, column, { moved: 0, unreadable: new Map() });
+  const choice = { projectId: progress.projectId, exceptKeyId: target.id };
+  await eachBlockRange(context, column, range, choice, sweepBatch, signal);
+}
+
+/** A pass in parts of about `partRows` rows, where it is that long: ranges of blocks of each table that is read by blocks. */
+export async function partsOf(
+  context: RotationContext,
+  progress: ProjectProgress,
+  keyId: string,
+  columns: readonly EncryptedColumn[],
+  partRows: number,
+): Promise<{ label: string; range: BlockRange }[]> {
+  const others = await countOthersByColumn(context.database, progress.projectId, keyId);
+  const parts: { label: string; range: BlockRange }[] = [];
+  for (const column of columns) {
+    const rows = others.get(column.label) ?? 0;
+    const count = Math.floor(rows / partRows);
+    const extent = count > 1 ? await extentForBlocks(context, column, rows) : undefined;
+    if (extent === undefined) continue;
+    const blocks = Math.ceil(extent.blocks / count);
+    for (let from = 0; from < extent.blocks; from += blocks) {
+      const to = Math.min(from + blocks, extent.blocks);
+      const range = { from, to, toTheEnd: false, rows: Math.ceil((rows * (to - from)) / extent.blocks) };
+      parts.push({ label: column.label, range });
+    }
+  }
+  return parts;
+}
+
+function batchSweeper(
+  context: RotationContext,
+  { rotationId, projectId }: ProjectProgress,
+  target: DataKey,
+  column: EncryptedColumn,
+  pass: Pass,
+): (batch: readonly StoredRow[]) => Promise<void> {
   const crypto = new RowCrypto(context.dataKeys, projectId, column.label);
   const reseal = crypto.sealer(target);
-  const pass: Pass = { moved: 0, unreadable: new Map() };
-
-  const sweepBatch = async (batch: readonly StoredRow[]): Promise<void> => {
+  return async (batch) => {
     if (batch.length === 0) return;
     await context.dataKeys.usage.spend(target.id, batch.length);
     const open = await crypto.opener(batch);
@@ -86,10 +140,4 @@ async function sweepColumn(
       throw error;
     });
   };
-
-  const choice = { projectId, exceptKeyId: target.id };
-  const extent = await extentForBlocks(context, column, rows);
-  if (extent === undefined) await eachBatch(context, column, choice, sweepBatch, signal);
-  else await eachBlockRange(context, column, { ...extent, rows }, choice, sweepBatch, signal);
-  return pass;
 }

@@ -1,6 +1,6 @@
 import type { EncryptedColumn } from '../keyring/columns.ts';
 import { wipe } from '../secret-bytes.ts';
-import { eachBatch, eachBlockRange, extentForBlocks } from './batches.ts';
+import { eachBatch, eachBlockRange, extentForBlocks, wholeTable } from './batches.ts';
 import type { RotationContext } from './context.ts';
 import { countReferences, selectOldestTransaction } from './rows-store.ts';
 import { isUnreadable, RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
@@ -74,6 +74,6 @@ async function eachRow(
   const extent = await extentForBlocks(context, column, rows);
   if (extent === undefined) return eachBatch(context, column, { projectId }, readBack, signal);
   const writtenSince = await selectOldestTransaction(context.database);
-  await eachBlockRange(context, column, { ...extent, rows }, { projectId }, readBack, signal);
+  await eachBlockRange(context, column, wholeTable(extent, rows), { projectId }, readBack, signal);
   await eachBatch(context, column, { projectId, writtenSince }, readBack, signal);
 }

@@ -1,9 +1,9 @@
-import type { WorkResult, WorkUnit } from '../api.ts';
+import type { RowsUnit, WorkResult, WorkUnit } from '../api.ts';
 import { KeyringError } from '../errors.ts';
 import { requireUuid } from '../validate.ts';
 import type { RotationContext } from './context.ts';
 import type { Pacer } from './pacer.ts';
-import { advanceProjects } from './projects-unit.ts';
+import { advanceUnit } from './unit.ts';
 import { selectCourse, type Course, type Direction } from './rotation-store.ts';
 import { pause } from './wait.ts';
 
@@ -25,7 +25,7 @@ export async function work(context: RotationContext, unit: WorkUnit, signal: Abo
   const { pacer, release } = context.pacers.hold(unit.rotationId, course.pacing);
   const watching = watch(context, unit.rotationId, direction, pacer, halt);
   try {
-    return await advanceProjects({ ...context, pacer }, unit, direction, AbortSignal.any([signal, halt.signal]));
+    return await advanceUnit({ ...context, pacer }, unit, direction, AbortSignal.any([signal, halt.signal]));
   } catch (error) {
     if (halt.signal.aborted && !signal.aborted) return nothing;
     throw error;
@@ -36,14 +36,24 @@ export async function work(context: RotationContext, unit: WorkUnit, signal: Abo
   }
 }
 
-/** A unit that came by way of a queue, as one whose ids are ids. @throws KeyringError `invalid_argument`. */
+/** A unit that came by way of a queue, as one whose ids are ids and whose numbers are. @throws KeyringError `invalid_argument`. */
 export function requireUnit(unit: WorkUnit): WorkUnit {
   requireUuid('rotation id', unit.rotationId);
   for (const id of unit.projectIds) requireUuid('project id', id);
+  if (unit.kind === 'rows') {
+    const { projectIds, fromBlock, toBlock, rows }: Omit<RowsUnit, 'projectIds'> & { projectIds: readonly string[] } =
+      unit;
+    const whole = [fromBlock, toBlock, rows].every((number) => Number.isSafeInteger(number) && number >= 0);
+    if (!whole || fromBlock >= toBlock || projectIds.length !== 1) throw notAUnit();
+  } else if (unit.partRows !== undefined && !(unit.partRows >= 1)) throw notAUnit();
   return unit;
 }
 
-const nothing: WorkResult = { waiting: [], held: [] };
+function notAUnit(): KeyringError {
+  return new KeyringError('invalid_argument', 'This is not a unit of a rotation.');
+}
+
+const nothing: WorkResult = { waiting: [], held: [], parts: [] };
 
 function courseDirection({ state, direction }: Course): Direction | undefined {
   if (state === 'running' && direction === 'forward') return 'forward';

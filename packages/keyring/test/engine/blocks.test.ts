@@ -1,9 +1,8 @@
-import { randomUUID } from 'node:crypto';
-import type { Keyring } from '@meshhook/keyring';
+import type { Executor, Keyring, RowsUnit, WorkUnit } from '@meshhook/keyring';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { startInstallation, type Installation } from './support/installation.ts';
 import { interceptDatabase } from './support/intercept.ts';
-import { expectEverySecretFresh, makeProject, type KnownProject } from './support/world.ts';
+import { expectEverySecretFresh, fillProject, makeProject, type KnownProject } from './support/world.ts';
 
 // More than go through the index: these rotations read the table as it lies on disk.
 const ROWS = 2_100;
@@ -15,27 +14,7 @@ beforeEach(async () => {
   installation = await startInstallation();
   service = await installation.open();
   project = await makeProject(installation, service, { secrets: 1 });
-  const rows = await Promise.all(
-    Array.from({ length: ROWS - 1 }, async (_, number) => {
-      const rowId = randomUUID();
-      const value = `value of row ${String(number)}`;
-      const sealed = await installation.seal({ projectId: project.id, label: 'secrets.value', rowId }, value);
-      project.secrets.set(`ROW_${String(number)}`, value);
-      return { rowId, name: `ROW_${String(number)}`, ...sealed };
-    }),
-  );
-  await installation.sql(
-    `insert into public.secrets (id, project_id, key, value_encrypted, encryption_key_id, value_written_at)
-     select r.id, $1, r.name, r.envelope, r.key_id, now()
-     from unnest($2::uuid[], $3::text[], $4::bytea[], $5::uuid[]) as r (id, name, envelope, key_id)`,
-    [
-      project.id,
-      rows.map((row) => row.rowId),
-      rows.map((row) => row.name),
-      rows.map((row) => row.envelope),
-      rows.map((row) => row.keyId),
-    ],
-  );
+  await fillProject(installation, project, ROWS - 1);
 });
 afterEach(() => installation.end());
 
@@ -122,4 +101,53 @@ test('a row that does not open is named once, though its block may be read twice
   const detail = await service.rotations.get(id);
   expect(detail?.quarantine.map(({ rowId }) => rowId)).toEqual([row?.id]);
   expect(detail?.rows).toMatchObject({ moved: ROWS - 1, quarantined: 1 });
+});
+
+test('a large project is given back in parts, which anybody does in any order and more than once, and then goes on', async () => {
+  const units: WorkUnit[] = [];
+  const done: { part: RowsUnit; moved: number }[] = [];
+  const moved = async (): Promise<number> => (await service.rotations.list({ limit: 1 }))[0]?.rows.moved ?? 0;
+  const executor: Executor = {
+    atOnce: 3,
+    partRows: 700,
+    async execute(unit, signal) {
+      units.push(unit);
+      const before = await moved();
+      const result = await service.rotations.work(unit, { signal });
+      if (unit.kind === 'rows') {
+        done.push({ part: unit, moved: (await moved()) - before });
+        await service.rotations.work(unit, { signal });
+      }
+      return { ...result, parts: [...result.parts].reverse() };
+    },
+  };
+  const { id } = await service.rotations.request({ projects: [project.id], pace: 'full' });
+  expect((await service.rotations.run(id, { executor })).state).toBe('completed');
+  expect(units.map(({ kind }) => kind)).toEqual(['projects', 'rows', 'rows', 'rows', 'projects']);
+  expect(done.reduce((sum, one) => sum + one.part.rows, 0)).toBeGreaterThanOrEqual(ROWS);
+  // They did it, and not the pass that follows.
+  expect(done.map((one) => one.moved).every((rows) => rows > 0)).toBe(true);
+  const [rotation] = await service.rotations.list({ limit: 1 });
+  expect(rotation?.rows).toEqual({ total: ROWS, moved: ROWS, verified: ROWS, quarantined: 0 });
+  await expectEverySecretFresh(installation, service, [project]);
+});
+
+test('a part that nobody wants any more is left alone, and one that is none is refused', async () => {
+  const { id } = await service.rotations.request({ projects: [project.id], pace: 'full' });
+  const part = {
+    kind: 'rows' as const,
+    rotationId: id,
+    projectIds: [project.id] as const,
+    label: 'secrets.value',
+    fromBlock: 0,
+    toBlock: 100,
+    rows: ROWS,
+  };
+  // Not promoted yet, and then finalized.
+  expect(await service.rotations.work(part)).toEqual({ waiting: [], held: [], parts: [] });
+  expect((await service.rotations.run(id)).rows.moved).toBe(ROWS);
+  expect(await service.rotations.work(part)).toEqual({ waiting: [], held: [], parts: [] });
+  for (const wrong of [{ fromBlock: -1 }, { toBlock: 0 }, { rows: 0.5 }, { fromBlock: '0' as unknown as number }]) {
+    await expect(service.rotations.work({ ...part, ...wrong })).rejects.toMatchObject({ code: 'invalid_argument' });
+  }
 });

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { verifyReceipt, type Keyring, type KeyringError, type RotationDetail } from '@meshhook/keyring';
 import { expect } from 'vitest';
 import type { Installation } from './installation.ts';
@@ -58,6 +59,31 @@ export async function makeProject(
     project.webhooks.set(rowId, value);
   }
   return project;
+}
+
+/** Adds so many secrets to a project that has some, all at once. */
+export async function fillProject({ seal, sql }: Installation, project: KnownProject, count: number): Promise<void> {
+  const rows = await Promise.all(
+    Array.from({ length: count }, async (_, number) => {
+      const rowId = randomUUID();
+      const value = `value of row ${String(number)}`;
+      const sealed = await seal({ projectId: project.id, label: 'secrets.value', rowId }, value);
+      project.secrets.set(`ROW_${String(number)}`, value);
+      return { rowId, name: `ROW_${String(number)}`, ...sealed };
+    }),
+  );
+  await sql(
+    `insert into public.secrets (id, project_id, key, value_encrypted, encryption_key_id, value_written_at)
+     select r.id, $1, r.name, r.envelope, r.key_id, now()
+     from unnest($2::uuid[], $3::text[], $4::bytea[], $5::uuid[]) as r (id, name, envelope, key_id)`,
+    [
+      project.id,
+      rows.map((row) => row.rowId),
+      rows.map((row) => row.name),
+      rows.map((row) => row.envelope),
+      rows.map((row) => row.keyId),
+    ],
+  );
 }
 
 /** Every acknowledged value is there, opens to itself, and is under its project's primary version; nothing else is there. */

@@ -1,16 +1,28 @@
-import type { WorkResult, WorkUnit } from '../api.ts';
+import type { ProjectsUnit, RowsUnit, WorkResult, WorkUnit } from '../api.ts';
 import type { RotationContext } from './context.ts';
-import { advanceProject } from './engine.ts';
+import { advanceProject, advanceRows } from './engine.ts';
 import { advanceTogether } from './fleet/advance.ts';
 import type { Direction } from './rotation-store.ts';
+
+/** Does a unit as far as it goes now; waits for nobody. */
+export async function advanceUnit(
+  context: RotationContext,
+  unit: WorkUnit,
+  direction: Direction,
+  signal: AbortSignal,
+): Promise<WorkResult> {
+  if (unit.kind === 'projects') return advanceProjects(context, unit, direction, signal);
+  await advanceRows(context, unit, direction, signal);
+  return { waiting: [], held: [], parts: [] };
+}
 
 /**
  * Takes projects of a rotation as far as they go now; waits for nobody. Many go together, in parts of `rotationSetSize`; those that
  * cannot are given back, each to be taken alone.
  */
-export async function advanceProjects(
+async function advanceProjects(
   context: RotationContext,
-  { rotationId, projectIds, attempt }: WorkUnit,
+  { rotationId, projectIds, attempt, partRows }: ProjectsUnit,
   direction: Direction,
   signal: AbortSignal,
 ): Promise<WorkResult> {
@@ -23,17 +35,19 @@ export async function advanceProjects(
         waiting.push({ projectId, attempt, afterMs: 0 });
       }
     }
-    return { waiting, held: [] };
+    return { waiting, held: [], parts: [] };
   }
   const held: string[] = [];
+  const parts: RowsUnit[] = [];
   for (const projectId of projectIds) {
-    const outcome = await advanceProject(context, rotationId, projectId, direction, attempt, signal);
+    const outcome = await advanceProject(context, rotationId, projectId, direction, { attempt, partRows }, signal);
     if (outcome === 'held') held.push(projectId);
+    else if (typeof outcome === 'object' && 'parts' in outcome) parts.push(...outcome.parts);
     else if (outcome !== 'rest') {
       waiting.push({ projectId, attempt: outcome.tried + 1, afterMs: outcome.retryAfterMs });
     }
   }
-  return { waiting, held };
+  return { waiting, held, parts };
 }
 
 // What a step costs PostgreSQL for a project, in rows of a sweep.
