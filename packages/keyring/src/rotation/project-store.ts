@@ -207,7 +207,10 @@ export async function noteRowsVerified(database: Queryable, of: ProjectProgress,
   });
 }
 
-/** The end of proved projects of one rotation that stand at the same state: false when somebody else moved one of them. */
+/**
+ * The end of proved projects of one rotation that stand at the same state: false when somebody else moved one of them. What was
+ * counted to be moved was an estimate, since values were written and deleted meanwhile; what was moved is what there was.
+ */
 export async function endProjects(
   tx: Queryable,
   proved: readonly { readonly progress: ProjectProgress; readonly verified: number }[],
@@ -216,7 +219,7 @@ export async function endProjects(
   const { rowCount } = await tx.query({
     text: `update keyring.rotation_projects p
            set state = $2, finished_at = now(), error_code = null, error_detail = null, rows_verified = c.verified,
-             verified_at = coalesce(verified_at, now()), rows_quarantined = 0
+             verified_at = coalesce(verified_at, now()), rows_quarantined = 0, rows_total = rows_moved
            from unnest($3::uuid[], $4::text[], $5::bigint[]) as c (project_id, state, verified)
            where p.rotation_id = $1 and p.project_id = c.project_id and p.state = c.state`,
     values: [

@@ -43,7 +43,9 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
       return runRotation(context, rotationId, options);
     },
 
-    work: (unit, { signal = new AbortController().signal } = {}) => work(context, requireUnit(unit), signal),
+    async work(unit, { signal = new AbortController().signal } = {}) {
+      return work(context, requireUnit(unit), signal);
+    },
 
     waiting: () => selectWaiting(database),
 

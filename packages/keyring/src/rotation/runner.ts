@@ -158,9 +158,10 @@ async function advanceAll(
   });
   const spread = Math.max(LEAST_PROJECTS_PER_UNIT, Math.ceil(projects.length / LEAST_UNITS));
   const size = executor.unitSize ?? Math.min(PROJECTS_PER_UNIT, spread);
-  const queue: { unit: WorkUnit; notBefore: number }[] = [];
+  // Made when it is handed out: by then others may be there to share it.
+  const queue: { unit: () => WorkUnit; notBefore: number }[] = [];
   for (let from = 0; from < projects.length; from += size) {
-    queue.push({ unit: unit(projects.slice(from, from + size), 1), notBefore: 0 });
+    queue.push({ unit: () => unit(projects.slice(from, from + size), 1), notBefore: 0 });
   }
   const held: string[] = [];
   const underWay = new Set<Promise<void>>();
@@ -170,20 +171,20 @@ async function advanceAll(
   const partDone = ({ projectIds: [projectId] }: RowsUnit): void => {
     const left = (parted.get(projectId) ?? 0) - 1;
     parted.set(projectId, left);
-    if (left === 0) queue.push({ unit: unit([projectId], 1), notBefore: 0 });
+    if (left === 0) queue.push({ unit: () => unit([projectId], 1), notBefore: 0 });
   };
 
   const send = async (one: WorkUnit): Promise<void> => {
     try {
       const result = await executor.execute(one, signal);
       for (const { projectId, attempt, afterMs } of result.waiting) {
-        queue.push({ unit: unit([projectId], attempt), notBefore: performance.now() + afterMs });
+        queue.push({ unit: () => unit([projectId], attempt), notBefore: performance.now() + afterMs });
       }
       held.push(...result.held);
       for (const part of result.parts) {
         const [projectId] = part.projectIds;
         parted.set(projectId, (parted.get(projectId) ?? 0) + 1);
-        queue.push({ unit: part, notBefore: 0 });
+        queue.push({ unit: () => part, notBefore: 0 });
       }
       if (one.kind === 'rows') partDone(one);
     } catch (error) {
@@ -196,7 +197,7 @@ async function advanceAll(
     let next: number;
     while (underWay.size < executor.atOnce && (next = queue.findIndex(({ notBefore }) => notBefore <= now)) !== -1) {
       for (const { unit: one } of queue.splice(next, 1)) {
-        const sent = send(one).finally(() => underWay.delete(sent));
+        const sent = send(one()).finally(() => underWay.delete(sent));
         underWay.add(sent);
       }
     }
