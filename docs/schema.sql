@@ -169,7 +169,8 @@ alter table keyring.encryption_keys owner to keyring_owner;
 alter table keyring.encryption_keys enable row level security;
 alter table keyring.encryption_keys force row level security;
 CREATE TRIGGER encryption_keys_are_not_truncated BEFORE TRUNCATE ON keyring.encryption_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_truncate();
-CREATE TRIGGER guard_encryption_key BEFORE DELETE OR UPDATE ON keyring.encryption_keys FOR EACH ROW EXECUTE FUNCTION keyring.guard_encryption_key();
+CREATE TRIGGER guard_encryption_key BEFORE UPDATE ON keyring.encryption_keys FOR EACH ROW WHEN (old.state = 'destroyed'::text OR new.id IS DISTINCT FROM old.id OR new.project_id IS DISTINCT FROM old.project_id OR new.version IS DISTINCT FROM old.version OR new.algorithm IS DISTINCT FROM old.algorithm OR new.fingerprint IS DISTINCT FROM old.fingerprint OR new.created_at IS DISTINCT FROM old.created_at OR new.state IS DISTINCT FROM old.state OR new.compromised_at IS DISTINCT FROM old.compromised_at OR new.rolled_back_at IS DISTINCT FROM old.rolled_back_at OR new.retention_until IS DISTINCT FROM old.retention_until) EXECUTE FUNCTION keyring.guard_encryption_key();
+CREATE TRIGGER guard_encryption_key_end BEFORE DELETE ON keyring.encryption_keys FOR EACH ROW EXECUTE FUNCTION keyring.guard_encryption_key();
 create policy keyring_roles on keyring.encryption_keys for all to keyring_owner, keyring_service using (true) with check (true);
 comment on column keyring.encryption_keys.wrapped_key is 'The key in an envelope under wrapping_key_id; null once destroyed';
 comment on column keyring.encryption_keys.fingerprint is 'Key check value (HKDF), verified at every unwrap; kept for ever';
@@ -1621,12 +1622,12 @@ AS $function$
   begin
     -- The clock, not `now()`: a promote may have begun long before it got its turn, and values were written under the old
     -- version meanwhile. The exposure report compares with these times.
-    update keyring.encryption_keys
-      set activated_at = coalesce(activated_at, pg_catalog.clock_timestamp()), deactivated_at = null
-      where id = new.primary_key_id;
-    if tg_op = 'UPDATE' and old.primary_key_id <> new.primary_key_id then
-      update keyring.encryption_keys set deactivated_at = pg_catalog.clock_timestamp() where id = old.primary_key_id;
-    end if;
+    update keyring.encryption_keys k set
+      activated_at = case when k.id = new.primary_key_id
+        then coalesce(k.activated_at, pg_catalog.clock_timestamp()) else k.activated_at end,
+      deactivated_at = case when k.id = new.primary_key_id then null else pg_catalog.clock_timestamp() end
+      -- Of a first keyring there is no old version.
+      where k.id = any (array[new.primary_key_id, old.primary_key_id]);
     return null;
   end
   $function$;
@@ -1928,7 +1929,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261127000400' $function$;
+AS $function$ select '20261127000500' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

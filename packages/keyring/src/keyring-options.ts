@@ -27,7 +27,7 @@ export interface KeyringOptions {
   readonly sweepBatchSize?: number;
   /** Units of a rotation, each of one project or many, worked on at once. Default 4. */
   readonly rotationConcurrency?: number;
-  /** Small projects that a rotation takes through a step in one transaction, at most. Default 100. */
+  /** Small projects that a rotation takes through a step in one transaction, at most. Default 250. */
   readonly rotationSetSize?: number;
   /**
    * How long a rotation waits for rows and keyrings that others hold before it calls a project blocked, and for a database
@@ -48,7 +48,7 @@ const defaults = {
   keyCacheMs: 300_000,
   sweepBatchSize: 1_000,
   rotationConcurrency: 4,
-  rotationSetSize: 100,
+  rotationSetSize: 250,
   lockPatienceMs: 60_000,
   now: () => new Date(),
 };

@@ -117,7 +117,9 @@ export async function selectRowsOfProjects(
     text: `select c.project_id, n.id, n.place, n.envelope, n.key_id from ${chosen}
            cross join lateral (
              select t.${column.rowId}::text as id, t.ctid::text as place, t.${column.ciphertext} as envelope, t.${column.keyId} as key_id
-             from ${column.table} t where ${ofChosen(column)}) n`,
+             from ${column.table} t where ${ofChosen(column)}
+             -- Keeps the planner from joining them with all of the table.
+             offset 0) n`,
     values: choiceValues(projects),
   });
   return rows.map((row) => ({
