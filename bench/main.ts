@@ -15,11 +15,13 @@ import { pgcryptoMeasures } from './pgcrypto.ts';
 import { readMeasures } from './reads.ts';
 import { smallMeasures } from './small.ts';
 import { sweepMeasures } from './sweep.ts';
+import { workerMeasures } from './workers.ts';
 
 const suites: Readonly<Record<string, (bench: Awaited<ReturnType<typeof startBench>>) => Promise<Measure[]>>> = {
   sweep: sweepMeasures,
   small: smallMeasures,
   fleet: fleetMeasures,
+  workers: workerMeasures,
   again: againMeasures,
   pgcrypto: pgcryptoMeasures,
   get: getMeasures,
