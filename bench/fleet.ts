@@ -1,5 +1,5 @@
-import { peakMemory, type Bench, type Measure } from './support.ts';
-import { rotate } from './rotate.ts';
+import type { Bench, Measure } from './support.ts';
+import { rotateApart } from './rotate.ts';
 import { rate, seconds } from './table.ts';
 
 const SECRETS_EACH = 10;
@@ -10,8 +10,7 @@ export async function fleetMeasures(bench: Bench): Promise<Measure[]> {
   const database = await bench.database({ projects, secretsEach: SECRETS_EACH });
   const keyring = await database.open();
   try {
-    const { result, peak } = await peakMemory(() => rotate(keyring, 'all'));
-    const { totalMs } = result;
+    const { totalMs, peakBytes: peak } = await rotateApart(keyring, database);
     return [
       {
         what: `rotate ${projects.toLocaleString('en')} projects × ${String(SECRETS_EACH)}: request to completed`,

@@ -1,5 +1,10 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { Keyring, RotationDetail, RotationRequest } from '@meshhook/keyring';
+import type { Ask, Told } from './rotating-process.ts';
+import type { BenchDatabase } from './support.ts';
 
 export interface Timed {
   readonly detail: RotationDetail;
@@ -17,4 +22,25 @@ export async function rotate(keyring: Keyring, projects: RotationRequest['projec
   const detail = await keyring.rotations.get(id);
   if (detail === undefined) throw new Error('the rotation is gone');
   return { detail, totalMs };
+}
+
+/** `rotate` by a process that does nothing else: its time, and its peak memory. */
+export async function rotateApart(
+  keyring: Keyring,
+  { serviceUrl, rootKey }: Pick<BenchDatabase, 'serviceUrl' | 'rootKey'>,
+): Promise<Timed & { readonly peakBytes: number }> {
+  const rotator = fork(path.join(import.meta.dirname, 'rotating-process.ts'));
+  try {
+    const start = performance.now();
+    const { id } = await keyring.rotations.request({ projects: 'all', reason: 'bench', pace: 'full' });
+    rotator.send({ database: serviceUrl, rootKey, id, pace: 'full' } satisfies Ask);
+    const [told] = (await once(rotator, 'message')) as [Told];
+    const totalMs = performance.now() - start;
+    if (told.state !== 'completed') throw new Error(`the rotation ended ${told.state}`);
+    const detail = await keyring.rotations.get(id);
+    if (detail === undefined) throw new Error('the rotation is gone');
+    return { detail, totalMs, peakBytes: told.peakBytes };
+  } finally {
+    rotator.disconnect();
+  }
 }

@@ -212,16 +212,3 @@ async function withClient<T>(connectionString: string, work: (client: pg.Client)
     await client.end();
   }
 }
-
-/** Peak resident memory while `work` runs, in bytes, sampled. */
-export async function peakMemory<T>(work: () => Promise<T>): Promise<{ result: T; peak: number }> {
-  let peak = process.memoryUsage.rss();
-  const timer = setInterval(() => {
-    peak = Math.max(peak, process.memoryUsage.rss());
-  }, 20);
-  try {
-    return { result: await work(), peak };
-  } finally {
-    clearInterval(timer);
-  }
-}

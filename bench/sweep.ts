@@ -1,8 +1,8 @@
 import { performance } from 'node:perf_hooks';
 import { secretAadBuilder } from '../packages/keyring/src/envelope/aad.ts';
 import { open, seal } from '../packages/keyring/src/envelope/seal.ts';
-import { peakMemory, type Bench, type BenchDatabase, type Measure } from './support.ts';
-import { rotate } from './rotate.ts';
+import type { Bench, BenchDatabase, Measure } from './support.ts';
+import { rotateApart } from './rotate.ts';
 import { rate, ratio, seconds } from './table.ts';
 
 /** One project: sweep and time to completed, against what the two halves of the work cost alone. */
@@ -12,7 +12,7 @@ export async function sweepMeasures(bench: Bench): Promise<Measure[]> {
   try {
     const crypto = await bareCrypto(database, secrets);
     const update = await bareUpdate(database);
-    const { result, peak } = await peakMemory(() => rotateOnce(database));
+    const { peak, ...result } = await rotateOnce(database);
     const limit = (crypto + update) / 2;
     return [
       {
@@ -50,13 +50,13 @@ export async function sweepMeasures(bench: Bench): Promise<Measure[]> {
   }
 }
 
-async function rotateOnce(database: BenchDatabase): Promise<{ sweepMs: number; totalMs: number }> {
+async function rotateOnce(database: BenchDatabase): Promise<{ sweepMs: number; totalMs: number; peak: number }> {
   const keyring = await database.open();
   try {
-    const { detail, totalMs } = await rotate(keyring, 'all');
+    const { detail, totalMs, peakBytes } = await rotateApart(keyring, database);
     const [project] = detail.projectDetails;
     if (project?.promotedAt === undefined || project.sweptAt === undefined) throw new Error('the sweep has no times');
-    return { sweepMs: project.sweptAt.getTime() - project.promotedAt.getTime(), totalMs };
+    return { sweepMs: project.sweptAt.getTime() - project.promotedAt.getTime(), totalMs, peak: peakBytes };
   } finally {
     await keyring.close();
   }

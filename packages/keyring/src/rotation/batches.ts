@@ -14,8 +14,9 @@ import type { StoredRow } from './rows.ts';
 
 // Ids are read in windows: one sort of the project's rows per window, a few megabytes of ids at once.
 const WINDOW = 20_000;
-// Two batches under way per project: one is encrypted here while PostgreSQL works on the other.
-const LANES = 2;
+// Batches under way per project: one is encrypted here while PostgreSQL works on another, and a third waits for its commit.
+// With two, 7 % slower on two cores; with four, no faster.
+const LANES = 3;
 
 type BatchContext = Pick<RotationContext, 'database' | 'sweepBatchSize' | 'pacer'>;
 type Work = (rows: readonly StoredRow[]) => Promise<void>;
