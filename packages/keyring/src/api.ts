@@ -409,6 +409,12 @@ export interface Rotations {
   /** From paused or blocked to running (or rolling back): blocked projects are tried again. Then `run` it. */
   resume(rotationId: string): Promise<Rotation>;
   /**
+   * Takes those projects out that are not promoted yet: their keys stay as they are. The others go on to their end; `rollback`
+   * turns those back, too.
+   * @throws KeyringError `rotation_not_open`, `illegal_state` when every project is promoted or at its end.
+   */
+  cancel(rotationId: string): Promise<Rotation>;
+  /**
    * Turns every project that is not finalized back to the version it came from. Then `run` it.
    * @throws KeyringError `rotation_not_open` when nothing is left to turn back.
    */

@@ -61,6 +61,17 @@ export function registerRotations(program: Command, app: App): void {
       terminal.result({ rotation }, () => `From now on: ${paceLine(rotation)}.`);
     });
 
+  leaf(rotations, 'cancel <id>', 'takes the projects out that are not promoted yet; the others go on to their end', [
+    `mh-keys rotations cancel ${ID}`,
+  ]).action(async (id: string) => {
+    const rotation = await withKeyring(app, (keyring) => keyring.rotations.cancel(id));
+    terminal.result({ rotation }, () =>
+      rotation.state === 'canceled'
+        ? 'Canceled: nothing was promoted.'
+        : `Canceled for ${String(rotation.projects.canceled ?? 0)} of ${String(rotation.projects.total)} projects. The others were promoted; \`mh-keys rotations rollback ${rotation.id}\` turns them back.`,
+    );
+  });
+
   leaf(rotations, 'rollback <id>', 'turns every project that is not finalized back to the version it came from', [
     `mh-keys rotations rollback ${ID}`,
   ]).action(async (id: string) => {

@@ -244,6 +244,21 @@ export async function reopenBlocked(tx: Queryable, rotationId: string): Promise<
   });
 }
 
+/** Ends those projects of a rotation that are not promoted: their ids, and the versions that were staged for them. */
+export async function cancelUnpromoted(
+  tx: Queryable,
+  rotationId: string,
+): Promise<{ projectId: string; targetKeyId: string | undefined }[]> {
+  const { rows } = await tx.query<{ project_id: string; target_key_id: string | null }>({
+    text: `update keyring.rotation_projects p
+           set state = 'canceled', finished_at = now(), error_code = 'canceled', error_detail = null
+           where p.rotation_id = $1 and p.promoted_at is null and p.state ${isOpen}
+           returning p.project_id, p.target_key_id`,
+    values: [rotationId],
+  });
+  return rows.map((row) => ({ projectId: row.project_id, targetKeyId: row.target_key_id ?? undefined }));
+}
+
 /** Projects of a rotation that cannot turn back: the version they came from may not be primary again. */
 export async function selectNoWayBack(database: Queryable, rotationId: string): Promise<string[]> {
   const { rows } = await database.query<{ project_name: string }>({

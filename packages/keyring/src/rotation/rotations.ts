@@ -2,6 +2,7 @@ import type { Keys, Rotation, Rotations } from '../api.ts';
 import { retried } from '../db/retried.ts';
 import { KeyringError } from '../errors.ts';
 import { isUuid, requireGivenReason, requireUuid } from '../validate.ts';
+import { cancelRotation } from './cancel.ts';
 import { compromiseKey } from './compromise.ts';
 import type { RotationContext } from './context.ts';
 import { hasUnfinished, reopenBlocked, selectNoWayBack, selectProjectDetails } from './project-store.ts';
@@ -73,6 +74,13 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
         });
         await audit.record(tx, { action: 'rotation.resumed', subject: `rotation:${rotationId}` });
       });
+      return known(rotationId);
+    },
+
+    async cancel(rotationId) {
+      const { state } = await known(rotationId);
+      if (ended.has(state)) throw notOpen(rotationId, state);
+      await cancelRotation(context, rotationId);
       return known(rotationId);
     },
 
@@ -161,6 +169,7 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
 }
 
 const pausable: ReadonlySet<string> = new Set(['requested', 'running', 'rolling_back', 'blocked']);
+const ended: ReadonlySet<string> = new Set(['completed', 'rolled_back', 'canceled', 'failed']);
 const underWay: ReadonlySet<string> = new Set(['requested', 'running', 'rolling_back']);
 
 function notOpen(id: string, state: string | undefined): KeyringError {

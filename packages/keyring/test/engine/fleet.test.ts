@@ -287,3 +287,54 @@ test('two processes that drive the same set do it once', async () => {
     'rotation.started': undefined,
   });
 });
+
+test('canceling part-way takes out what is not promoted, and the rest goes on to its end', async () => {
+  let batches = 0;
+  const stop = new AbortController();
+  const stopping = await opened(
+    ({ text }) => {
+      if (text.includes('with moved as')) batches += 1;
+      if (batches === 2) stop.abort();
+    },
+    { rotationConcurrency: 1, rotationSetSize: 13, sweepBatchSize: 5 },
+  );
+  const { id } = await stopping.rotations.request({ projects: 'all' });
+  expect(await codeOf(stopping.rotations.run(id, { signal: stop.signal }))).toBe('interrupted');
+  expect(await keyring.rotations.cancel(id)).toMatchObject({
+    state: 'running',
+    projects: { canceled: MANY - 10 - 13 },
+  });
+  expect(await codeOf(keyring.rotations.cancel(id))).toBe('illegal_state');
+  const end = await keyring.rotations.run(id);
+  expect(end).toMatchObject({ state: 'completed', projects: { completed: 13, canceled: projects.length - 13 } });
+  expect(await codeOf(keyring.rotations.cancel(id))).toBe('rotation_not_open');
+  await expectEverySecretFresh(installation, keyring, projects);
+  const audit = await auditSince(installation, audited);
+  expect(audit).toMatchObject({
+    'rotation.cancel_requested': 1,
+    'rotation.project_canceled': projects.length - 13,
+    'rotation.completed': 1,
+  });
+  await expectHealthy(keyring);
+});
+
+test('a rotation that is canceled before anything is promoted is over, and its staged versions are never used', async () => {
+  const stop = new AbortController();
+  const stopping = await opened(
+    ({ text }) => {
+      if (text.includes('insert into keyring.encryption_keys')) stop.abort();
+    },
+    { rotationConcurrency: 1, rotationSetSize: 13 },
+  );
+  const { id } = await stopping.rotations.request({ projects: 'all' });
+  await codeOf(stopping.rotations.run(id, { signal: stop.signal }));
+  const staged = `select count(*)::int as staged, count(k.rolled_back_at)::int as left from keyring.encryption_keys k
+     join keyring.rotation_projects p on p.target_key_id = k.id`;
+  expect(await installation.sql(staged)).toEqual([{ staged: 13, left: 0 }]);
+  expect((await keyring.rotations.cancel(id)).state).toBe('canceled');
+  expect(await installation.sql(staged)).toEqual([{ staged: 13, left: 13 }]);
+  const fresh = await keyring.rotations.request({ projects: 'all' });
+  expect((await keyring.rotations.cancel(fresh.id)).state).toBe('canceled');
+  await keyring.rotations.run((await keyring.rotations.request({ projects: 'all' })).id);
+  await expectEverySecretFresh(installation, keyring, projects);
+});
