@@ -1,4 +1,4 @@
-import type { Queryable } from '../db/port.ts';
+import { transaction, type Database, type Queryable, type TransactionOptions } from '../db/port.ts';
 import { reserveUsage, type Reservation } from './usage-store.ts';
 
 // A process that dies loses at most this much of a version's budget of thousands of millions.
@@ -10,23 +10,26 @@ const MOST_VERSIONS = 100_000;
  * database before using them.
  */
 export class UsageMeter {
-  readonly #database: Queryable;
+  readonly #database: Database;
   readonly #left = new Map<string, number>();
 
-  constructor(database: Queryable) {
+  constructor(database: Database) {
     this.#database = database;
   }
 
   /** Resolves once `count` encryptions under a version are accounted for. */
-  spend(keyId: string, count: number): Promise<void> {
-    return this.spendAll([{ keyId, count }]);
+  spend(keyId: string, count: number, options: TransactionOptions = {}): Promise<void> {
+    return this.spendAll([{ keyId, count }], options);
   }
 
-  /** The same for many versions, each named once, by one statement at most. */
-  async spendAll(wanted: readonly { readonly keyId: string; readonly count: number }[]): Promise<void> {
+  /** The same for many versions, each named once, by one statement at most. A delete of a project that is under way holds its row. */
+  async spendAll(
+    wanted: readonly { readonly keyId: string; readonly count: number }[],
+    options: TransactionOptions = {},
+  ): Promise<void> {
     for (let missing = this.#take(wanted); missing.length > 0; missing = this.#take(missing)) {
       const blocks = missing.map(({ keyId, count }) => ({ keyId, encryptions: Math.max(BLOCK, count) }));
-      await reserveUsage(this.#database, blocks);
+      await transaction(this.#database, (tx) => reserveUsage(tx, blocks), options);
       // Others may have reserved, and spent, meanwhile: add to what is there now.
       this.#add(blocks);
     }

@@ -338,7 +338,10 @@ async function sweepTo(
   if (trouble !== undefined) {
     return block(context, progress, 'key_unavailable', `Nothing can be moved to its version: ${trouble}`);
   }
-  await noteRowsToMove(context.database, progress, await countOthers(context.database, progress.projectId, keyId));
+  const others = await countOthers(context.database, progress.projectId, keyId);
+  await boundedTransaction(context.database, (tx) =>
+    noteRowsToMove(tx, progress.rotationId, [{ ...progress, rows: others }]),
+  );
   if (partRows !== undefined) {
     const parts = await partsOf(context, progress, keyId, columns, partRows);
     if (parts.length > 1) return { parts: parts.map((part) => toUnit(progress, part)) };
@@ -391,7 +394,7 @@ async function proveProject(
 ): Promise<{ readonly verified: number } | 'stray' | 'blocked'> {
   const columns = await requireSoundCatalog(context.database);
   const { opened, stray, unreadable } = await verifyProject(context, progress.projectId, keyId, columns, signal);
-  await noteRowsVerified(context.database, progress, opened);
+  await boundedTransaction(context.database, (tx) => noteRowsVerified(tx, progress, opened));
   if (unreadable.size > 0) {
     await blockRows(context, progress, unreadable, 0);
     return 'blocked';

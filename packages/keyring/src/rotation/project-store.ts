@@ -190,17 +190,22 @@ export async function moveProject(tx: Queryable, from: ProjectProgress, move: Pr
   return rowCount === 1;
 }
 
-/** A sweep begins or begins anew: what is left to move, on top of what was moved before. */
-export async function noteRowsToMove(database: Queryable, of: ProjectProgress, remaining: number): Promise<void> {
-  await database.query({
-    text: `update keyring.rotation_projects set rows_total = rows_moved + $3, rows_quarantined = 0
-           where rotation_id = $1 and project_id = $2`,
-    values: [of.rotationId, of.projectId, remaining],
+/** Sweeps begin or begin anew: what is left to move, on top of what was moved before. */
+export async function noteRowsToMove(
+  tx: Queryable,
+  rotationId: string,
+  projects: readonly { readonly projectId: string; readonly rows: number }[],
+): Promise<void> {
+  await tx.query({
+    text: `update keyring.rotation_projects p set rows_total = p.rows_moved + c.remaining, rows_quarantined = 0
+           from unnest($2::uuid[], $3::bigint[]) as c (project_id, remaining)
+           where p.rotation_id = $1 and p.project_id = c.project_id`,
+    values: [rotationId, projects.map((one) => one.projectId), projects.map((one) => one.rows)],
   });
 }
 
-export async function noteRowsVerified(database: Queryable, of: ProjectProgress, verified: number): Promise<void> {
-  await database.query({
+export async function noteRowsVerified(tx: Queryable, of: ProjectProgress, verified: number): Promise<void> {
+  await tx.query({
     text: `update keyring.rotation_projects set rows_verified = $3, verified_at = now()
            where rotation_id = $1 and project_id = $2`,
     values: [of.rotationId, of.projectId, verified],

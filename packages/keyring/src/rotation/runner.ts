@@ -16,6 +16,7 @@ import {
 } from './rotation-store.ts';
 import { settleRotation } from './settle.ts';
 import { backoffMs, pause } from './wait.ts';
+import { WorkQueue } from './work-queue.ts';
 
 // A runner says it is alive every beat; after the lease without one, anybody may take over.
 const BEAT_MS = 400;
@@ -159,9 +160,9 @@ async function advanceAll(
   const spread = Math.max(LEAST_PROJECTS_PER_UNIT, Math.ceil(projects.length / LEAST_UNITS));
   const size = executor.unitSize ?? Math.min(PROJECTS_PER_UNIT, spread);
   // Made when it is handed out: by then others may be there to share it.
-  const queue: { unit: () => WorkUnit; notBefore: number }[] = [];
+  const queue = new WorkQueue<() => WorkUnit>();
   for (let from = 0; from < projects.length; from += size) {
-    queue.push({ unit: () => unit(projects.slice(from, from + size), 1), notBefore: 0 });
+    queue.push(() => unit(projects.slice(from, from + size), 1));
   }
   const held: string[] = [];
   const underWay = new Set<Promise<void>>();
@@ -171,20 +172,20 @@ async function advanceAll(
   const partDone = ({ projectIds: [projectId] }: RowsUnit): void => {
     const left = (parted.get(projectId) ?? 0) - 1;
     parted.set(projectId, left);
-    if (left === 0) queue.push({ unit: () => unit([projectId], 1), notBefore: 0 });
+    if (left === 0) queue.push(() => unit([projectId], 1));
   };
 
   const send = async (one: WorkUnit): Promise<void> => {
     try {
       const result = await executor.execute(one, signal);
       for (const { projectId, attempt, afterMs } of result.waiting) {
-        queue.push({ unit: () => unit([projectId], attempt), notBefore: performance.now() + afterMs });
+        queue.pushLater(() => unit([projectId], attempt), performance.now() + afterMs);
       }
       held.push(...result.held);
       for (const part of result.parts) {
         const [projectId] = part.projectIds;
         parted.set(projectId, (parted.get(projectId) ?? 0) + 1);
-        queue.push({ unit: () => part, notBefore: 0 });
+        queue.push(() => part);
       }
       if (one.kind === 'rows') partDone(one);
     } catch (error) {
@@ -194,18 +195,17 @@ async function advanceAll(
 
   while (failures.length === 0 && !signal.aborted) {
     const now = performance.now();
-    let next: number;
-    while (underWay.size < executor.atOnce && (next = queue.findIndex(({ notBefore }) => notBefore <= now)) !== -1) {
-      for (const { unit: one } of queue.splice(next, 1)) {
-        const sent = send(one()).finally(() => underWay.delete(sent));
-        underWay.add(sent);
-      }
+    while (underWay.size < executor.atOnce) {
+      const one = queue.take(now);
+      if (one === undefined) break;
+      const sent = send(one()).finally(() => underWay.delete(sent));
+      underWay.add(sent);
     }
-    if (queue.length === 0 && underWay.size === 0) break;
-    const soonest = Math.min(...queue.map(({ notBefore }) => Math.max(notBefore - now, 0)), 1_000);
+    if (queue.size === 0 && underWay.size === 0) break;
     const timer = new AbortController();
-    const free = underWay.size < executor.atOnce && queue.length > 0;
-    await Promise.race([...underWay, ...(free ? [pause(soonest, timer.signal)] : [])]);
+    const free = underWay.size < executor.atOnce && queue.size > 0;
+    const waitMs = Math.max(Math.min(queue.soonest - now, 1_000), 0);
+    await Promise.race([...underWay, ...(free ? [pause(waitMs, timer.signal)] : [])]);
     timer.abort();
   }
   // Every unit is waited for, so that nothing of a failed rotation is still on its way when the failure is told.

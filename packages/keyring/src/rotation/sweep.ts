@@ -3,6 +3,7 @@ import type { EncryptedColumn } from '../keyring/columns.ts';
 import type { DataKey } from '../keyring/key-cache.ts';
 import type { RotationContext } from './context.ts';
 import type { ProjectProgress } from './project-store.ts';
+import { LOCK_WAIT_MS } from './bounded.ts';
 import { eachBatch, eachBlockRange, extentForBlocks, wholeTable, type BlockRange } from './batches.ts';
 import { countOthersByColumn, replacement, replaceCiphertexts, type Replacement } from './rows-store.ts';
 import { isUnreadable, RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
@@ -124,7 +125,7 @@ function batchSweeper(
   const reseal = crypto.sealer(target);
   return async (batch) => {
     if (batch.length === 0) return;
-    await context.dataKeys.usage.spend(target.id, batch.length);
+    await context.dataKeys.usage.spend(target.id, batch.length, { lockWaitMs: LOCK_WAIT_MS });
     const open = await crypto.opener(batch);
     const replacements: Replacement[] = [];
     for (const row of batch) {

@@ -13,6 +13,8 @@ import {
   expectEverySecretFresh,
   expectHealthy,
   expectOneHistory,
+  fillProject,
+  forgetRunners,
   makeProject,
   type KnownProject,
 } from './support/world.ts';
@@ -337,4 +339,78 @@ test('a rotation that is canceled before anything is promoted is over, and its s
   expect((await keyring.rotations.cancel(fresh.id)).state).toBe('canceled');
   await keyring.rotations.run((await keyring.rotations.request({ projects: 'all' })).id);
   await expectEverySecretFresh(installation, keyring, projects);
+});
+
+test('a delete of one project that stays open holds up none of the others, nor whoever wants to stop', async () => {
+  const stop = new AbortController();
+  const stopping = await opened(
+    ({ text }) => {
+      if (text.includes('octet_length')) stop.abort();
+    },
+    { rotationConcurrency: 1 },
+  );
+  const { id } = await stopping.rotations.request({ projects: 'all', pace: 'full' });
+  expect(await codeOf(stopping.rotations.run(id, { signal: stop.signal }))).toBe('interrupted');
+  await forgetRunners(installation);
+  const [leaving, ...staying] = projects.filter(({ secrets }) => secrets.size > 0) as [KnownProject, ...KnownProject[]];
+  await using holder = await session(installation.test.adminUrl, 'holder');
+  await holder.query('begin');
+  await holder.query('delete from public.projects where id = $1', [leaving.id]);
+  // Another process: it has reserved nothing yet, and the rows that say so go with the project.
+  const next = await installation.open({ lockPatienceMs: 2_000 });
+  expect(await codeOf(next.rotations.run(id))).toBe('contended');
+  await expectEverySecretFresh(installation, keyring, staying);
+  await holder.query('commit');
+  expect((await next.rotations.run(id)).projects).toMatchObject({ canceled: 1, completed: projects.length - 1 });
+  await expectHealthy(keyring);
+});
+
+test('a column that appears unregistered in the middle blocks every project that is not through, by name', async () => {
+  let appeared = false;
+  const rotator = await opened(async ({ text }) => {
+    if (appeared || !text.includes('octet_length')) return;
+    appeared = true;
+    await installation.asOwner(
+      `create table public.forgotten (
+         id uuid primary key, project_id uuid not null, secret bytea, secret_key uuid,
+         foreign key (project_id, secret_key) references keyring.encryption_keys (project_id, id))`,
+    );
+  }, {});
+  const id = await rotateAll(rotator);
+  await installation.asOwner('drop table public.forgotten');
+  const { projectDetails, state } = await detailOf(keyring, id);
+  expect(state).toBe('blocked');
+  expect(new Set(projectDetails.map(({ errorCode }) => errorCode))).toEqual(new Set(['unregistered_column']));
+  await keyring.rotations.resume(id);
+  expect((await keyring.rotations.run(id)).state).toBe('completed');
+  await expectEverySecretFresh(installation, keyring, projects);
+});
+
+test('a capped rotation of several projects moves no more rows at once than its cap allows', async () => {
+  const two = projects.filter(({ secrets }) => secrets.size === 3).slice(0, 2);
+  for (const project of two) await fillProject(installation, project, 60);
+  const sizes: number[] = [];
+  const rotator = await opened(({ text, values }) => {
+    if (text.includes('keyring.move_')) sizes.push((values?.[3] as Buffer).readInt32BE(12));
+  }, {});
+  // Four batches a second.
+  const { id } = await rotator.rotations.request({ projects: two.map((project) => project.id), maxRate: 80 });
+  expect((await rotator.rotations.run(id)).state).toBe('completed');
+  expect(Math.max(...sizes)).toBeLessThanOrEqual(20);
+  await expectEverySecretFresh(installation, keyring, two);
+});
+
+test('the progress of many projects counts what is left of them', async () => {
+  const rows = projects.reduce((sum, { secrets, webhooks }) => sum + secrets.size + webhooks.size, 0);
+  let seen: { total: number; moved: number } | undefined;
+  const rotator = await opened(
+    async ({ text }) => {
+      if (seen !== undefined || !text.includes('with moved as')) return;
+      const [rotation] = await keyring.rotations.list({ limit: 1 });
+      seen = rotation?.rows;
+    },
+    { sweepBatchSize: 5 },
+  );
+  await rotateAll(rotator);
+  expect(seen).toMatchObject({ total: rows, moved: 0 });
 });

@@ -367,7 +367,10 @@ function stopBefore(wanted: (statement: Statement) => boolean): (database: Datab
 async function pausedAfterPromote(): Promise<{ id: string }> {
   const stopped = await installation.open({
     rotationSetSize: 1,
-    wrap: stopBefore(({ text, values }) => text.includes('rows_total = rows_moved') && values?.[1] === broken.id),
+    wrap: stopBefore(
+      ({ text, values }) =>
+        text.includes('rows_total = p.rows_moved + c') && (values?.[1] as string[])[0] === broken.id,
+    ),
   });
   const { id } = await stopped.rotations.request({ projects: 'all' });
   expect(await codeOf(stopped.rotations.run(id, { signal: stop.signal }))).toBe('interrupted');

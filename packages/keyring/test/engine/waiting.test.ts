@@ -459,7 +459,7 @@ async function stopAfterPromoteOf(project: KnownProject): Promise<string> {
   const stop = new AbortController();
   const stopping = await watching(
     ({ text, values }) => {
-      if (text.includes('rows_total = rows_moved') && values?.[1] === project.id) stop.abort();
+      if (text.includes('rows_total = p.rows_moved + c') && (values?.[1] as string[])[0] === project.id) stop.abort();
     },
     { rotationConcurrency: 1, rotationSetSize: 1 },
   );

@@ -1,9 +1,10 @@
-import { requireSoundCatalog } from '../../keyring/columns.ts';
+import { requireSoundCatalog, type EncryptedColumn } from '../../keyring/columns.ts';
 import type { RotationContext } from '../context.ts';
 import { selectProgresses, type ProjectProgress } from '../project-store.ts';
 import type { Direction } from '../rotation-store.ts';
 import { proveTogether, sweepTogether, type Destination } from './rows.ts';
-import { end, endSweep, promote, stage, turnBack, type StagedProject } from './steps.ts';
+import { cancel, end, endSweep, promote, stage, turnBack, type StagedProject } from './steps.ts';
+import { isOfOne } from './together.ts';
 
 /**
  * Takes projects of a rotation through its steps together, a few statements for each step, whatever their number. Waits
@@ -37,10 +38,11 @@ async function forward(
   const requested = at('requested');
   const staged = [...at('staged').filter(isStaged), ...(await step(() => stage(context, rotationId, requested)))];
   const promoted = [...at('sweeping').filter(isStaged), ...(await step(() => promote(context, rotationId, staged)))];
-  const columns = await requireSoundCatalog(context.database);
-  const swept = await sweepTogether(context, rotationId, toTarget(promoted), columns, signal);
+  const columns = await columnsIfSound(context);
+  if (columns === undefined) return [];
+  const swept = await orNone(() => sweepTogether(context, rotationId, toTarget(promoted), columns, signal));
   const verifying = [...at('verifying').filter(isStaged), ...(await step(() => endSweep(context, rotationId, swept)))];
-  const proved = await proveTogether(context, toTarget(verifying), columns, signal);
+  const proved = await orNone(() => proveTogether(context, toTarget(verifying), columns, signal));
   return step(() => end(context, proved, 'completed'));
 }
 
@@ -55,14 +57,35 @@ async function back(
     ({ state, direction }) => direction === 'forward' && (state === 'sweeping' || state === 'verifying'),
   );
   const step = pacedSteps(context, signal);
+  const unpromoted = projects.filter(
+    ({ state, promoted }) => state === 'requested' || state === 'staged' || (state === 'blocked' && !promoted),
+  );
+  const canceled = await step(() => cancel(context, rotationId, unpromoted));
   const turned = [
     ...under.filter(({ state }) => state === 'rolling_back'),
     ...(await step(() => turnBack(context, rotationId, toTurn))),
   ];
-  const columns = await requireSoundCatalog(context.database);
-  const swept = await sweepTogether(context, rotationId, toSource(turned), columns, signal);
-  const proved = await proveTogether(context, toSource(swept), columns, signal);
-  return step(() => end(context, proved, 'rolled_back'));
+  const columns = await columnsIfSound(context);
+  if (columns === undefined) return canceled;
+  const swept = await orNone(() => sweepTogether(context, rotationId, toSource(turned), columns, signal));
+  const proved = await orNone(() => proveTogether(context, toSource(swept), columns, signal));
+  return [...canceled, ...(await step(() => end(context, proved, 'rolled_back')))];
+}
+
+/** What is wrong with the catalog is said of each project by the engine that takes one: then there are no rows to go through here. */
+async function columnsIfSound(context: RotationContext): Promise<EncryptedColumn[] | undefined> {
+  const [columns] = await orNone(async () => [await requireSoundCatalog(context.database)]);
+  return columns;
+}
+
+/** Trouble that may be that of one project: then none goes on from here. */
+async function orNone<T>(work: () => Promise<T[]>): Promise<T[]> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!isOfOne(error)) throw error;
+    return [];
+  }
 }
 
 /** A step keeps PostgreSQL as busy as a batch of rows does: it has its turn with those, but counts for no row. */

@@ -44,11 +44,12 @@ export async function stageProjects(
   return new Set(rows.map((row) => row.project_id));
 }
 
-/** The moves that many projects make at once, and the time that each sets. */
+/** The moves that many projects make at once, and what each sets besides. */
 const moves = {
-  promote: `state = 'sweeping', promoted_at = coalesce(promoted_at, now())`,
-  turnBack: `state = 'rolling_back', direction = 'back'`,
-  endSweep: `state = 'verifying', swept_at = coalesce(swept_at, now()), rows_total = coalesce(rows_total, rows_moved)`,
+  promote: `state = 'sweeping', promoted_at = coalesce(promoted_at, now()), error_code = null`,
+  turnBack: `state = 'rolling_back', direction = 'back', error_code = null`,
+  cancel: `state = 'canceled', finished_at = now(), error_code = 'rolled_back_before_promote'`,
+  endSweep: `state = 'verifying', swept_at = coalesce(swept_at, now()), error_code = null`,
 } as const;
 
 /** Compare-and-set on the states that the caller acted on: how many moved. */
@@ -59,7 +60,7 @@ export async function moveProjects(
   move: keyof typeof moves,
 ): Promise<number> {
   const { rowCount } = await tx.query({
-    text: `update keyring.rotation_projects p set ${moves[move]}, error_code = null, error_detail = null
+    text: `update keyring.rotation_projects p set ${moves[move]}, error_detail = null
            from unnest($2::uuid[], $3::text[]) as c (project_id, state)
            where p.rotation_id = $1 and p.project_id = c.project_id and p.state = c.state`,
     values: [rotationId, projects.map((one) => one.projectId), projects.map((one) => one.state)],
@@ -74,19 +75,25 @@ export interface ProjectSize {
   readonly bytes: number;
 }
 
-/** Encrypted rows of each project, those under its `exceptKeyId` left out; projects without any are not in the answer. */
+/**
+ * Encrypted rows of each project, those under its `exceptKeyId` left out, counted up to one more than `most`; projects without any
+ * are not in the answer.
+ */
 export async function selectSizes(
   database: Queryable,
   column: EncryptedColumn,
   projects: readonly ProjectChoice[],
+  most: number,
 ): Promise<ProjectSize[]> {
   const { rows } = await database.query<{ project_id: string; rows: string; bytes: string }>({
     text: `select c.project_id, n.rows, n.bytes from ${chosen}
            cross join lateral (
-             select count(*) as rows, coalesce(sum(octet_length(t.${column.ciphertext})), 0) as bytes
-             from ${column.table} t where ${ofChosen(column)}) n
+             select count(*) as rows, coalesce(sum(o.bytes), 0) as bytes
+             from (
+               select octet_length(t.${column.ciphertext}) as bytes
+               from ${column.table} t where ${ofChosen(column)} limit $3 + 1) o) n
            where n.rows > 0`,
-    values: choiceValues(projects),
+    values: [...choiceValues(projects), most],
   });
   return rows.map((row) => ({ projectId: row.project_id, rows: Number(row.rows), bytes: Number(row.bytes) }));
 }

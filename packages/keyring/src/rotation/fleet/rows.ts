@@ -1,14 +1,22 @@
 import type { EncryptedColumn } from '../../keyring/columns.ts';
 import type { DataKey } from '../../keyring/key-cache.ts';
 import { wipe } from '../../secret-bytes.ts';
+import { boundedTransaction } from '../bounded.ts';
 import type { RotationContext } from '../context.ts';
 import type { ProvedProject } from '../endings.ts';
 import { inLanes } from '../lanes.ts';
+import { noteRowsToMove } from '../project-store.ts';
 import { isUnreadable, RowCrypto, type OpenedRow } from '../rows.ts';
 import { moveRows, replacement, type Replacement } from '../rows-store.ts';
-import { selectRowsOfProjects, selectSizes, type ProjectChoice, type ProjectRow } from './fleet-store.ts';
+import {
+  selectRowsOfProjects,
+  selectSizes,
+  type ProjectChoice,
+  type ProjectRow,
+  type ProjectSize,
+} from './fleet-store.ts';
 import type { StagedProject } from './steps.ts';
-import { isOfOne } from './together.ts';
+import { isOfOne, SET_LOCK_WAIT_MS } from './together.ts';
 
 // Projects of more are swept alone: by lanes of their own, in passes, by blocks of the table where that is faster.
 const MOST_ROWS_EACH = 1_000;
@@ -43,11 +51,14 @@ export async function sweepTogether(
   );
   const ready = destinations.filter(({ keyId }) => keys.has(keyId));
   const targets = new Map(ready.map(({ project, keyId }) => [project.projectId, keys.get(keyId)]));
-  await eachColumn(context, columns, ready, 'sweep', left, signal, async (column, rows) => {
+  const begin = (projects: readonly ProjectSize[]): Promise<void> =>
+    boundedTransaction(context.database, (tx) => noteRowsToMove(tx, rotationId, projects), SET_LOCK_WAIT_MS);
+  const sweepRows = async (column: EncryptedColumn, rows: readonly ProjectRow[]): Promise<void> => {
     const read = new Map<string, number>();
     for (const { projectId } of rows) read.set(projectId, (read.get(projectId) ?? 0) + 1);
     await context.dataKeys.usage.spendAll(
       [...read].map(([projectId, count]) => ({ keyId: targets.get(projectId)?.id ?? '', count })),
+      { lockWaitMs: SET_LOCK_WAIT_MS },
     );
     const replacements = await reseal(context, column, rows, targets);
     const moved = await moveRows(context.database, column, {
@@ -56,7 +67,8 @@ export async function sweepTogether(
       rows: replacements,
     });
     for (const [projectId, count] of read) if (moved.get(projectId) !== count) left.add(projectId);
-  });
+  };
+  await eachColumn(context, columns, ready, { kind: 'sweep', begin, rows: sweepRows }, left, signal);
   return ready.filter(({ project }) => !left.has(project.projectId)).map(({ project }) => project);
 }
 
@@ -73,16 +85,24 @@ export async function proveTogether(
   const left = new Set<string>();
   const verified = new Map<string, number>();
   const expected = new Map(destinations.map(({ project, keyId }) => [project.projectId, keyId]));
-  await eachColumn(context, columns, destinations, 'verify', left, signal, async (column, rows) => {
+  const readBack = async (column: EncryptedColumn, rows: readonly ProjectRow[]): Promise<void> => {
     for (const { projectId, row, opened } of await open(context, column, rows)) {
       if (opened === undefined || row.keyId !== expected.get(projectId)) left.add(projectId);
       if (opened !== undefined) wipe(opened.plaintext);
       verified.set(projectId, (verified.get(projectId) ?? 0) + 1);
     }
-  });
+  };
+  await eachColumn(context, columns, destinations, { kind: 'verify', rows: readBack }, left, signal);
   return destinations
     .filter(({ project }) => !left.has(project.projectId))
     .map(({ project, keyId }) => ({ progress: project, keyId, verified: verified.get(project.projectId) ?? 0 }));
+}
+
+interface Work {
+  readonly kind: 'sweep' | 'verify';
+  /** Told of the projects that are small enough, before any of their rows is handed out. */
+  readonly begin?: (projects: readonly ProjectSize[]) => Promise<void>;
+  readonly rows: (column: EncryptedColumn, rows: readonly ProjectRow[]) => Promise<void>;
 }
 
 /** Hands out the rows of the projects in each column, whole projects at a time; those that are too large go to `left`. */
@@ -90,29 +110,36 @@ async function eachColumn(
   context: RotationContext,
   columns: readonly EncryptedColumn[],
   destinations: readonly Destination[],
-  kind: 'sweep' | 'verify',
+  { kind, begin, rows: work }: Work,
   left: Set<string>,
   signal: AbortSignal,
-  work: (column: EncryptedColumn, rows: readonly ProjectRow[]) => Promise<void>,
 ): Promise<void> {
   const { database, pacer, sweepBatchSize } = context;
-  const exceptKey = new Map(
-    destinations.map(({ project, keyId }) => [project.projectId, kind === 'sweep' ? keyId : undefined]),
-  );
+  const choices = destinations.map(({ project: { projectId }, keyId }): ProjectChoice => ({
+    projectId,
+    exceptKeyId: kind === 'sweep' ? keyId : undefined,
+  }));
+  const choiceOf = new Map(choices.map((choice) => [choice.projectId, choice]));
+  const most = (): number => Math.min(pacer?.batchSize(sweepBatchSize) ?? sweepBatchSize, MOST_ROWS_EACH);
+  const sizes = new Map<EncryptedColumn, readonly ProjectSize[]>();
   for (const column of columns) {
-    const choices = [...exceptKey]
-      .filter(([projectId]) => !left.has(projectId))
-      .map(([projectId, exceptKeyId]) => ({ projectId, exceptKeyId }));
-    const sizes = await selectSizes(database, column, choices);
-    for (const { projectId, rows, bytes } of sizes) {
-      if (rows > MOST_ROWS_EACH || bytes > MOST_BYTES) left.add(projectId);
-    }
-    const small = sizes.filter(({ projectId }) => !left.has(projectId));
-    const most = (): number => pacer?.batchSize(sweepBatchSize) ?? sweepBatchSize;
+    const found = await selectSizes(database, column, choices, MOST_ROWS_EACH);
+    // A batch is whole projects, and no larger than the pace allows.
+    for (const { projectId, rows, bytes } of found) if (rows > most() || bytes > MOST_BYTES) left.add(projectId);
+    sizes.set(column, found);
+  }
+  await begin?.(totals([...sizes.values()].flat().filter(({ projectId }) => !left.has(projectId))));
+  for (const [column, found] of sizes) {
     const batch = async ({ projects, rows }: Batch): Promise<void> => {
-      const of = projects.map((projectId): ProjectChoice => ({ projectId, exceptKeyId: exceptKey.get(projectId) }));
       const go = async (): Promise<void> => {
-        await work(column, await selectRowsOfProjects(database, column, of));
+        await work(
+          column,
+          await selectRowsOfProjects(
+            database,
+            column,
+            projects.flatMap((id) => choiceOf.get(id) ?? []),
+          ),
+        );
       };
       try {
         await (pacer === undefined ? go() : pacer.batch(rows, kind, go, signal));
@@ -121,8 +148,18 @@ async function eachColumn(
         for (const projectId of projects) left.add(projectId);
       }
     };
+    const small = found.filter(({ projectId }) => !left.has(projectId));
     await inLanes(batches(small, most), LANES, batch, signal);
   }
+}
+
+function totals(sizes: readonly ProjectSize[]): ProjectSize[] {
+  const projects = new Map<string, ProjectSize>();
+  for (const { projectId, rows, bytes } of sizes) {
+    const before = projects.get(projectId);
+    projects.set(projectId, { projectId, rows: (before?.rows ?? 0) + rows, bytes: (before?.bytes ?? 0) + bytes });
+  }
+  return [...projects.values()];
 }
 
 interface Batch {

@@ -101,6 +101,32 @@ export const turnBack: Step<StagedProject, StagedProject> = async (context, rota
   );
 };
 
+/** requested, staged → canceled: nothing was promoted, and what was staged is never used. Gives the ids of those that ended. */
+export async function cancel(
+  context: RotationContext,
+  rotationId: string,
+  projects: readonly ProjectProgress[],
+): Promise<string[]> {
+  return together(projects, (part) =>
+    inTransaction(context, async (tx) => {
+      if ((await moveProjects(tx, rotationId, part, 'cancel')) < part.length) throw new Overtaken();
+      await markRolledBack(
+        tx,
+        part.flatMap(({ targetKeyId }) => targetKeyId ?? []),
+      );
+      await context.audit.recordAll(
+        tx,
+        part.map(({ projectId }) => ({
+          action: 'rotation.project_canceled',
+          projectId,
+          subject: `rotation:${rotationId}`,
+        })),
+      );
+      return part.map(({ projectId }) => projectId);
+    }),
+  );
+}
+
 /** sweeping → verifying: no row is left under another version. */
 export const endSweep: Step<StagedProject, StagedProject> = (context, rotationId, projects) =>
   together(projects, (part) =>
@@ -124,6 +150,7 @@ export async function end(
   proved: readonly ProvedProject[],
   to: 'completed' | 'rolled_back',
 ): Promise<string[]> {
+  if (proved.length === 0) return [];
   const signer = await context.signer();
   return together(proved, (part) =>
     inTransaction(context, async (tx) => {
