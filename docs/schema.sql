@@ -1692,6 +1692,8 @@ CREATE OR REPLACE FUNCTION keyring.reference_counts_of(of_projects uuid[])
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
 AS $function$
   declare
     entry pg_catalog.record;

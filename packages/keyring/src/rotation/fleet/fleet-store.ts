@@ -125,7 +125,7 @@ export async function selectRowsOfProjects(
            cross join lateral (
              select t.${column.rowId}::text as id, t.ctid::text as place, t.${column.ciphertext} as envelope, t.${column.keyId} as key_id
              from ${column.table} t where ${ofChosen(column)}
-             -- Keeps the planner from joining them with all of the table.
+             -- Looked up project by project, not joined with all of the table.
              offset 0) n`,
     values: choiceValues(projects),
   });

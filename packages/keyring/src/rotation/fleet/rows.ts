@@ -1,3 +1,4 @@
+import { transaction, type Queryable } from '../../db/port.ts';
 import type { EncryptedColumn } from '../../keyring/columns.ts';
 import type { DataKey } from '../../keyring/key-cache.ts';
 import { wipe } from '../../secret-bytes.ts';
@@ -123,7 +124,9 @@ async function eachColumn(
   const most = (): number => Math.min(pacer?.batchSize(sweepBatchSize) ?? sweepBatchSize, MOST_ROWS_EACH);
   const sizes = new Map<EncryptedColumn, readonly ProjectSize[]>();
   for (const column of columns) {
-    const found = await selectSizes(database, column, choices, MOST_ROWS_EACH);
+    const found = await transaction(database, (tx) => selectSizes(tx, column, choices, MOST_ROWS_EACH), {
+      byIndex: true,
+    });
     // A batch is whole projects, and no larger than the pace allows.
     for (const { projectId, rows, bytes } of found) if (rows > most() || bytes > MOST_BYTES) left.add(projectId);
     sizes.set(column, found);
@@ -132,14 +135,9 @@ async function eachColumn(
   for (const [column, found] of sizes) {
     const batch = async ({ projects, rows }: Batch): Promise<void> => {
       const go = async (): Promise<void> => {
-        await work(
-          column,
-          await selectRowsOfProjects(
-            database,
-            column,
-            projects.flatMap((id) => choiceOf.get(id) ?? []),
-          ),
-        );
+        const chosen = projects.flatMap((id) => choiceOf.get(id) ?? []);
+        const read = (tx: Queryable): Promise<ProjectRow[]> => selectRowsOfProjects(tx, column, chosen);
+        await work(column, await transaction(database, read, { byIndex: true }));
       };
       try {
         await (pacer === undefined ? go() : pacer.batch(rows, kind, go, signal));
