@@ -9,7 +9,7 @@ export interface DrivingOptions extends QueueExecutorOptions {
   readonly signal: AbortSignal;
   /** How often it looks; 0: never. */
   readonly everyMs: number;
-  /** Rotations at once, so that a large one does not hold up the small ones behind it. */
+  /** Rotations at once, so that a large one does not hold up the small ones behind it; emergencies are driven beyond that. */
   readonly atOnce: number;
   readonly longestBackoffMs: number;
 }
@@ -18,7 +18,7 @@ export interface DrivingOptions extends QueueExecutorOptions {
 export class Driving {
   readonly #options: DrivingOptions;
   readonly #nap = new Nap();
-  readonly #running = new Map<string, { executor: QueueExecutor; ended: Promise<void> }>();
+  readonly #running = new Map<string, { executor: QueueExecutor; urgent: boolean; ended: Promise<void> }>();
   readonly #asked = new Map<string, { executor: QueueExecutor; ended: Promise<void> }>();
   readonly #failures = new Map<string, { times: number; notBefore: number }>();
 
@@ -43,8 +43,10 @@ export class Driving {
 
   /** Drives a rotation for somebody who waits for it, until it comes to rest. @throws KeyringError as `rotations.run` does. */
   async drive(id: string, options: RunOptions): Promise<Rotation> {
-    const executor = new QueueExecutor(this.#options);
     const { rotations, signal } = this.#options;
+    // One that somebody drives already has its hand there.
+    const urgent = (await rotations.waiting({ trigger: 'compromise' })).includes(id);
+    const executor = new QueueExecutor({ ...this.#options, urgent });
     const run = rotations.run(id, {
       ...options,
       executor,
@@ -69,9 +71,10 @@ export class Driving {
     while (!signal.aborted) {
       try {
         const waiting = await rotations.waiting();
+        const urgent = waiting.length === 0 ? [] : await rotations.waiting({ trigger: 'compromise' });
         trouble.ended();
         failed = 0;
-        this.#start(waiting);
+        this.#start(waiting, new Set(urgent));
       } catch (error) {
         trouble.met(error);
         failed++;
@@ -81,15 +84,21 @@ export class Driving {
     await Promise.all([...this.#running.values(), ...this.#asked.values()].map(({ ended }) => ended));
   }
 
-  #start(waiting: readonly string[]): void {
+  #start(waiting: readonly string[], emergencies: ReadonlySet<string>): void {
     const { atOnce, signal } = this.#options;
     for (const id of this.#failures.keys()) if (!waiting.includes(id)) this.#failures.delete(id);
     for (const id of waiting) {
-      if (this.#running.size >= atOnce || signal.aborted) return;
+      if (signal.aborted) return;
+      const urgent = emergencies.has(id);
+      if (!urgent && this.#ordinary() >= atOnce) continue;
       if (this.#running.has(id) || (this.#failures.get(id)?.notBefore ?? 0) > Date.now()) continue;
-      const executor = new QueueExecutor(this.#options);
-      this.#running.set(id, { executor, ended: this.#drive(id, executor) });
+      const executor = new QueueExecutor({ ...this.#options, urgent });
+      this.#running.set(id, { executor, urgent, ended: this.#drive(id, executor) });
     }
+  }
+
+  #ordinary(): number {
+    return [...this.#running.values()].filter(({ urgent }) => !urgent).length;
   }
 
   async #drive(id: string, executor: QueueExecutor): Promise<void> {

@@ -13,6 +13,7 @@ export class Hands {
     this.#concurrency = concurrency;
   }
 
+  /** Below zero when more is done at once than there are hands: emergencies do not wait for one. */
   get free(): number {
     return this.#concurrency - this.#doing.size;
   }
@@ -21,7 +22,7 @@ export class Hands {
     return [...this.#doing];
   }
 
-  /** Calls `listener` whenever a unit is done. `@returns` how to stop that. */
+  /** Calls `listener` whenever a unit is done, after those that came before it. `@returns` how to stop that. */
   onFree(listener: () => void): () => void {
     this.#waiting.add(listener);
     return () => this.#waiting.delete(listener);
@@ -34,7 +35,7 @@ export class Hands {
       return await this.#rotations.work(unit, { signal });
     } finally {
       this.#doing.delete(entry);
-      for (const listener of this.#waiting) listener();
+      for (const listener of [...this.#waiting]) listener();
     }
   }
 }

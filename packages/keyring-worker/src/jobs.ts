@@ -36,6 +36,12 @@ export interface Claimed {
   readonly unit: WorkUnit;
 }
 
+export interface ToSend {
+  readonly unit: WorkUnit;
+  /** Larger ones are claimed first. */
+  readonly priority: number;
+}
+
 export interface Sent {
   readonly id: string;
   readonly outcome: Promise<Outcome>;
@@ -88,8 +94,10 @@ export class Jobs {
   // ── for whoever drives ──
 
   /** Sends units, a job each, in as few statements as they fit in. */
-  async send(units: readonly WorkUnit[]): Promise<Sent[]> {
-    const jobs = units.map((unit) => ({ id: randomUUID(), data: { ...unit }, singletonKey: unit.rotationId }));
+  async send(units: readonly ToSend[]): Promise<Sent[]> {
+    const jobs = units.map(({ unit, priority }) => {
+      return { id: randomUUID(), data: { ...unit }, singletonKey: unit.rotationId, priority };
+    });
     for (let from = 0; from < jobs.length; from += JOBS_PER_INSERT) {
       await this.#boss.insert(QUEUE, jobs.slice(from, from + JOBS_PER_INSERT));
     }

@@ -9,6 +9,8 @@ const TRIES = 4;
 const FIRST_BACKOFF_MS = 200;
 // Workers die of other things, too; one that takes five of them with it is no accident.
 const LOSSES = 5;
+// Above every other unit: theirs are zero or less.
+const URGENT = 1_000;
 
 interface Entry {
   readonly unit: WorkUnit;
@@ -29,14 +31,16 @@ export interface QueueExecutorOptions {
   readonly unitSize?: number | undefined;
   /** Rows to a part of a large project, when others are there. */
   readonly partRows: number;
+  /** Of an emergency: it does not wait for a hand, nor behind others in the queue. */
+  readonly urgent?: boolean;
   /** There are jobs now that this process, too, may claim. */
   readonly onSent: () => void;
 }
 
 /**
- * Has the units of one rotation done by whoever is there. A unit that is alone, or that nobody else is there for, is done here
- * without a way round by the queue; all that are left go into the queue as soon as others are there, this process being one
- * of those who take from it.
+ * Has the units of one rotation done by whoever is there. A unit that is alone and finds a free hand, or that nobody else is
+ * there for, is done here without a way round by the queue; all that are left go into the queue as soon as others are there,
+ * this process being one of those who take from it. Rotations take turns, here and in the queue; an emergency waits for none.
  */
 export class QueueExecutor implements Executor {
   readonly atOnce = UNITS_AT_ONCE;
@@ -45,10 +49,11 @@ export class QueueExecutor implements Executor {
   readonly #pending: Entry[] = [];
   readonly #sent = new Set<Entry>();
   readonly #drives = new WeakMap<AbortSignal, Promise<void>>();
-  readonly #unlisten: () => void;
+  #unlisten: () => void;
   #used = false;
   #planned = false;
   #sending = false;
+  #here = 0;
 
   constructor(options: QueueExecutorOptions) {
     this.#options = options;
@@ -111,24 +116,42 @@ export class QueueExecutor implements Executor {
 
   #share(): void {
     if (this.#pending.length === 0 || this.#sending) return;
-    if (this.#options.others() > 0 && this.#pending.length + this.#sent.size > 1) {
+    const { hands, others, urgent } = this.#options;
+    if (urgent === true && this.#here === 0) this.#take();
+    if (this.#pending.length === 0) return;
+    if (others() > 0 && (this.#pending.length + this.#sent.size > 1 || hands.free <= 0)) {
       void this.#send(this.#pending.splice(0));
       return;
     }
-    while (this.#options.hands.free > 0) {
-      const entry = this.#pending.shift();
-      if (entry === undefined) return;
-      this.#options.hands.do(entry.unit, entry.signal).then(entry.resolve, entry.reject);
-    }
+    if (hands.free <= 0) return;
+    this.#take();
+    // The next free hand is another rotation's, when one waits for it.
+    this.#unlisten();
+    this.#unlisten = hands.onFree(() => this.look());
+    this.look();
+  }
+
+  /** One that waits, to be done here. */
+  #take(): void {
+    const entry = this.#pending.shift();
+    if (entry === undefined) return;
+    this.#here++;
+    const done = this.#options.hands.do(entry.unit, entry.signal).finally(() => this.#here--);
+    done.then(entry.resolve, entry.reject);
   }
 
   async #send(entries: readonly Entry[]): Promise<void> {
+    // The first unit of every rotation before the second of any: a large one does not hold up the small ones behind it.
+    const best = (this.#options.urgent === true ? URGENT : 0) - this.#sent.size;
     for (const entry of entries) this.#sent.add(entry);
     this.#sending = true;
     try {
       for (const begun of new Set(entries.map(({ signal }) => this.#drives.get(signal)))) await begun;
       const live = entries.filter(({ signal }) => !signal.aborted);
-      const sent = live.length === 0 ? [] : await this.#options.jobs.send(live.map(({ unit }) => unit));
+      const sent =
+        live.length === 0
+          ? []
+          : await this.#options.jobs.send(live.map(({ unit }, i) => ({ unit, priority: best - i })));
       for (const [i, entry] of live.entries()) this.#follow(entry, sent[i]);
       const late = live.filter(({ signal }) => signal.aborted);
       if (late.length > 0) await this.#takeBack(late);

@@ -9,10 +9,18 @@ let lines: string[];
 let close: () => Promise<void>;
 const log = { info: (line: string) => lines.push(line), error: (line: string) => lines.push(`! ${line}`) };
 
-function start(rotations: DrivingOptions['rotations'], options: Partial<DrivingOptions> = {}): Driving {
+function start(
+  { waiting, run }: { waiting: () => Promise<string[]>; run: DrivingOptions['rotations']['run'] },
+  options: Partial<DrivingOptions> = {},
+  emergencies: readonly string[] = [],
+): Driving {
   const stop = new AbortController();
   const driving = new Driving({
-    rotations,
+    rotations: {
+      run,
+      waiting: async ({ trigger } = {}) =>
+        trigger === undefined ? [...emergencies, ...(await waiting())] : [...emergencies],
+    },
     log,
     signal: stop.signal,
     everyMs: 1_000,
@@ -127,6 +135,23 @@ it('a few at once and no more, so that a large one does not hold up the small on
   await vi.advanceTimersByTimeAsync(1_000);
   expect([...finished]).toEqual(['b', 'c', 'd', 'e']);
   expect(most).toBe(2);
+});
+
+it('an emergency is driven at once, beyond what is driven at once', async () => {
+  const ran: string[] = [];
+  const run = async (id: string, { signal }: { signal?: AbortSignal } = {}) => {
+    ran.push(id);
+    await new Promise((resolve) => signal?.addEventListener('abort', resolve));
+    throw new KeyringError('interrupted', id);
+  };
+  const emergencies: string[] = [];
+  const driving = start({ waiting: () => Promise.resolve(['a', 'b', 'c']), run }, { atOnce: 2 }, emergencies);
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(ran).toEqual(['a', 'b']);
+  emergencies.push('leaked', 'leaked, too');
+  driving.wake();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(ran).toEqual(['a', 'b', 'leaked', 'leaked, too']);
 });
 
 it('closing interrupts what runs and waits until it has stopped', async () => {

@@ -1,6 +1,9 @@
+import { randomUUID } from 'node:crypto';
 import { KeyringError, pgDatabase, type Database, type Keyring } from '@meshhook/keyring';
 import { listWorkers, requestDue, sharing, startWorker } from '@meshhook/keyring-worker';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Jobs } from '../src/jobs.ts';
+import { QueueExecutor } from '../src/queue-executor.ts';
 import { startInstallation, type Installation } from '../../keyring/test/engine/support/installation.ts';
 import { interceptDatabase } from '../../keyring/test/engine/support/intercept.ts';
 import { codeOf, detailOf, expectEverySecretFresh } from '../../keyring/test/engine/support/world.ts';
@@ -180,6 +183,117 @@ test('a worker that comes later gets what is left', async () => {
   await first.worker.stop();
   await toBe(id, 'completed');
   await expectEverySecretFresh(installation, keyring, projects);
+});
+
+test('an emergency does not wait for a hand, however many units hold all of them', async () => {
+  const projects = await makeProjects(keyring, 6, 1);
+  const saved = Promise.withResolvers<undefined>();
+  const asked = Promise.withResolvers<string>();
+  let held = 0;
+  await using _here = await startHere(installation, {
+    work: async (unit, _, really) => {
+      if (unit.rotationId === (await asked.promise)) {
+        held++;
+        await saved.promise;
+      }
+      return really();
+    },
+  });
+  const { id: fleet } = await keyring.rotations.request({ projects: 'all' });
+  asked.resolve(fleet);
+  await expect.poll(() => held, soon).toBe(2);
+  const last = (await keyring.keys.list()).find(({ projectId }) => projectId === projects[5]?.id);
+  const { rotation } = await keyring.rotations.compromise(last?.id ?? '', { reason: 'leaked' });
+  await toBe(rotation?.id ?? '', 'completed');
+  expect(held).toBe(2);
+  expect(await stateOf(fleet)).toBe('running');
+  saved.resolve(undefined);
+  await toBe(fleet, 'completed');
+});
+
+test('a small rotation takes turns with a fleet that came before it', async () => {
+  const projects = await makeProjects(keyring, 10, 1);
+  const begin = Promise.withResolvers<undefined>();
+  const order: string[] = [];
+  await using here = await startHere(installation, {
+    concurrency: 1,
+    work: async (unit, _, really) => {
+      order.push(unit.rotationId);
+      await begin.promise;
+      return really();
+    },
+  });
+  const ids = projects.map(({ id }) => id);
+  const fleet = await keyring.rotations.request({ projects: ids.slice(2) });
+  await expect.poll(() => order, soon).toEqual([fleet.id]);
+  const small = await keyring.rotations.request({ projects: ids.slice(0, 2) });
+  await using database = await asService();
+  await expect.poll(async () => (await listWorkers(database)).flatMap(({ driving }) => driving).length, soon).toBe(2);
+  begin.resolve(undefined);
+  await toBe(small.id, 'completed');
+  await toBe(fleet.id, 'completed');
+  // The fleet's second unit waited for a hand before the small one's first did.
+  expect(order.slice(0, 5)).toEqual([fleet.id, fleet.id, small.id, fleet.id, small.id]);
+  expect(here.worker.units).toEqual({ done: 0, failed: 0 });
+});
+
+test('a unit that is alone goes to another worker when no hand is free here', async () => {
+  const projects = await makeProjects(keyring, 2, 1);
+  const done = Promise.withResolvers<undefined>();
+  let held = 0;
+  await using _busy = await startHere(installation, {
+    concurrency: 1,
+    work: async (_, __, really) => {
+      held++;
+      await done.promise;
+      return really();
+    },
+  });
+  const [first, second] = await Promise.all([
+    keyring.rotations.request({ projects: [projects[0]?.id ?? ''] }),
+    keyring.rotations.request({ projects: [projects[1]?.id ?? ''] }),
+  ]);
+  await expect.poll(() => held, soon).toBe(1);
+  await using idle = await startHere(installation, { lookEveryMs: 0 });
+  await expect.poll(() => idle.worker.units.done, soon).toBe(1);
+  done.resolve(undefined);
+  await toBe(first.id, 'completed');
+  await toBe(second.id, 'completed');
+});
+
+test('an emergency takes the first place in the queue, and every rotation a place before the second of any', async () => {
+  await using database = await asService();
+  const send = async (urgent: boolean, units: number): Promise<string> => {
+    const rotationId = randomUUID();
+    const queue = new Jobs(database, () => undefined);
+    await queue.open();
+    opened.push(queue);
+    const hands = { free: 0, do: () => hang(undefined), onFree: () => () => undefined };
+    const sent = Promise.withResolvers<void>();
+    const executor = new QueueExecutor({
+      jobs: queue,
+      hands,
+      others: () => 1,
+      partRows: 1,
+      urgent,
+      onSent: sent.resolve,
+    });
+    for (let i = 0; i < units; i++) {
+      const unit = { kind: 'projects', rotationId, projectIds: [randomUUID()], attempt: 1 } as const;
+      executor.execute(unit, new AbortController().signal).catch(() => undefined);
+    }
+    await sent.promise;
+    return rotationId;
+  };
+  const opened: Jobs[] = [];
+  const fleet = await send(false, 3);
+  const small = await send(false, 1);
+  const emergency = await send(true, 3);
+  const claimed: string[] = [];
+  for (let i = 0; i < 6; i++) claimed.push(...((await opened[0]?.claim(1)) ?? []).map(({ unit }) => unit.rotationId));
+  // One of the emergency's three is done where it is driven.
+  expect(claimed).toEqual([emergency, emergency, fleet, small, fleet, fleet]);
+  for (const queue of opened) await queue.close();
 });
 
 test('a program that is no worker shares the rotation it drives with those who are, and is one only meanwhile', async () => {

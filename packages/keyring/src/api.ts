@@ -402,8 +402,8 @@ export interface Rotations {
    * @throws KeyringError `unknown_rotation`, `interrupted`.
    */
   work(unit: WorkUnit, options?: { readonly signal?: AbortSignal }): Promise<WorkResult>;
-  /** Ids of rotations that want a runner and have none alive, oldest first. */
-  waiting(): Promise<string[]>;
+  /** Ids of rotations that want a runner and have none alive: emergencies first, then the oldest. */
+  waiting(which?: { readonly trigger?: Rotation['trigger'] }): Promise<string[]>;
   /** @throws KeyringError `rotation_not_open` unless it is requested, running or blocked. */
   pause(rotationId: string): Promise<Rotation>;
   /** From paused or blocked to running (or rolling back): blocked projects are tried again. Then `run` it. */

@@ -120,13 +120,14 @@ export async function selectCourse(database: Queryable, id: string): Promise<Cou
   return rows[0] && toCourse(rows[0]);
 }
 
-/** Open, wanting a runner, and without a live one. */
-export async function selectWaiting(database: Queryable): Promise<string[]> {
+/** Open, wanting a runner, and without a live one: emergencies before all others, which may be more than the limit. */
+export async function selectWaiting(database: Queryable, trigger?: Rotation['trigger']): Promise<string[]> {
   const { rows } = await database.query<{ id: string }>({
     text: `select id from keyring.rotations
            where state in ('requested', 'running', 'rolling_back')
-             and (runner_until is null or runner_until < now())
-           order by requested_at, id limit 100`,
+             and (runner_until is null or runner_until < now()) and ($1::text is null or trigger = $1)
+           order by trigger <> 'compromise', requested_at, id limit 100`,
+    values: [trigger ?? null],
   });
   return rows.map((row) => row.id);
 }

@@ -48,7 +48,7 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
       return work(context, requireUnit(unit), signal);
     },
 
-    waiting: () => selectWaiting(database),
+    waiting: ({ trigger } = {}) => selectWaiting(database, trigger),
 
     async pause(rotationId) {
       await known(rotationId);

@@ -47,6 +47,14 @@ test('from the moment of a compromise nothing is written under the version, whoe
   await expectHealthy(keyring);
 });
 
+test('an emergency is the first of those that wait to be driven', async () => {
+  const other = await makeProject(installation, keyring, { secrets: 1 });
+  const before = await keyring.rotations.request({ projects: [other.id] });
+  const { rotation } = await keyring.rotations.compromise(await activeKey(), { reason: 'test' });
+  expect(await keyring.rotations.waiting()).toEqual([rotation?.id, before.id]);
+  expect(await keyring.rotations.waiting({ trigger: 'compromise' })).toEqual([rotation?.id]);
+});
+
 test('a compromise overtakes an open rotation of the project, in one transaction, and is never rolled back', async () => {
   const leaked = await activeKey();
   const open = await keyring.rotations.request({ projects: [project.id] });
