@@ -90,23 +90,31 @@ create view keyring.due_projects (
   due_at timestamp with time zone,
   by_usage boolean
 ) with (security_invoker=true) as
- SELECT k.project_id,
-    k.id AS key_id,
-    p.due_at <= now() AS by_age,
-    p.due_at,
-    COALESCE(u.reserved, 0::bigint) >= p.max_encryptions AS by_usage
-   FROM keyring.keyrings r
-     JOIN keyring.encryption_keys k ON k.id = r.primary_key_id
-     LEFT JOIN keyring.key_usage u ON u.key_id = k.id
-     CROSS JOIN LATERAL ( SELECT k.created_at + o.rotate_after AS due_at,
-            o.max_encryptions
-           FROM keyring.rotation_policies o
-          WHERE o.project_id = k.project_id OR o.project_id IS NULL
-          ORDER BY o.project_id
-         LIMIT 1) p
-  WHERE p.due_at <= now() OR COALESCE(u.reserved, 0::bigint) >= p.max_encryptions;
+ SELECT project_id,
+    key_id,
+    by_age,
+    due_at,
+    by_usage
+   FROM ( SELECT k.project_id,
+            k.id AS key_id,
+            r.promoted_at,
+            p.due_at <= now() AS by_age,
+            p.due_at,
+            COALESCE(u.reserved, 0::bigint) >= p.max_encryptions AND (r.promoted_at <= (now() - '01:00:00'::interval) OR u.reserved >= '3865470566'::bigint) AS by_usage
+           FROM keyring.keyrings r
+             JOIN keyring.encryption_keys k ON k.id = r.primary_key_id
+             LEFT JOIN keyring.key_usage u ON u.key_id = k.id
+             CROSS JOIN LATERAL ( SELECT k.created_at + o.rotate_after AS due_at,
+                    o.max_encryptions
+                   FROM keyring.rotation_policies o
+                  WHERE o.project_id = k.project_id OR o.project_id IS NULL
+                  ORDER BY o.project_id
+                 LIMIT 1) p) d
+  WHERE (by_age OR by_usage) AND NOT (EXISTS ( SELECT
+           FROM keyring.rotation_projects g
+          WHERE g.project_id = d.project_id AND (g.state = ANY (ARRAY['rolled_back'::text, 'canceled'::text, 'failed'::text])) AND g.finished_at >= d.promoted_at AND g.finished_at > (now() - '24:00:00'::interval)));
 alter view keyring.due_projects owner to keyring_owner;
-comment on view keyring.due_projects is 'Projects whose primary version is too old or has encrypted too often for its policy';
+comment on view keyring.due_projects is 'Projects whose primary version is too old or has encrypted too often for its policy. Not for 24 hours after a rotation of the project was turned back, canceled or failed, unless another version was promoted since. By use not in the first hour of a primary version, whose limit may be less than its own sweep needs, unless it reached 0.9 × 2^32';
 grant select on view keyring.due_projects to keyring_service;
 
 create table keyring.encrypted_columns (
@@ -406,6 +414,7 @@ create table keyring.rotation_projects (
 alter table keyring.rotation_projects owner to keyring_owner;
 alter table keyring.rotation_projects enable row level security;
 alter table keyring.rotation_projects force row level security;
+CREATE INDEX rotation_projects_given_up ON keyring.rotation_projects USING btree (project_id, finished_at) WHERE (state = ANY (ARRAY['rolled_back'::text, 'canceled'::text, 'failed'::text]));
 CREATE UNIQUE INDEX one_open_rotation_per_project ON keyring.rotation_projects USING btree (project_id) WHERE (state <> ALL (ARRAY['completed'::text, 'rolled_back'::text, 'canceled'::text, 'failed'::text]));
 CREATE TRIGGER guard_rotation_project BEFORE UPDATE ON keyring.rotation_projects FOR EACH ROW EXECUTE FUNCTION keyring.guard_rotation_project();
 create policy keyring_roles on keyring.rotation_projects for all to keyring_owner, keyring_service using (true) with check (true);
@@ -1931,7 +1940,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261127000500' $function$;
+AS $function$ select '20261127000600' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

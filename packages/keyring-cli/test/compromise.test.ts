@@ -59,9 +59,13 @@ test('a compromise has to have a reason and a key that exists', async () => {
 });
 
 test('what is due by use or older than some days is rotated, and nothing else', async () => {
-  expect(await refused(['rotate', '--due'])).toMatchObject({ code: 'nothing_to_rotate' });
+  expect(await refused(['rotate', '--due'])).toMatchObject({
+    code: 'nothing_to_rotate',
+    hint: expect.stringContaining('mh-keys rotate --project') as string,
+  });
   expect((await run(['rotate', '--older-than', 'soon'])).code).toBe(2);
   await query(cluster.adminUrl('meshhook'), 'update keyring.rotation_policies set max_encryptions = 1');
+  await query(cluster.adminUrl('meshhook'), `update keyring.keyrings set promoted_at = now() - interval '1 hour'`);
   expect((await json(['rotate', '--due'])).rotation).toMatchObject({ state: 'completed', projects: { total: 1 } });
   await query(cluster.adminUrl('meshhook'), 'update keyring.rotation_policies set max_encryptions = 1000000');
   expect((await json(['rotate', '--older-than', '0d'])).rotation).toMatchObject({ state: 'completed' });

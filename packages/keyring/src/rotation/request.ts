@@ -57,8 +57,15 @@ export async function choose({ database }: RotationContext, { projects, reason }
   if ('due' in projects || 'madeBefore' in projects) {
     const ids = await selectMatchingProjects(database, 'madeBefore' in projects ? projects.madeBefore : undefined);
     if (ids.length > 0) return { ids, named: false };
-    throw new KeyringError('nothing_to_rotate', 'No project matches.', {
-      remedy: '`mh-keys status` shows their ages.',
+    if ('madeBefore' in projects) {
+      throw new KeyringError('nothing_to_rotate', 'No project matches.', {
+        remedy: '`mh-keys status` shows their ages.',
+      });
+    }
+    throw new KeyringError('nothing_to_rotate', 'No project is due.', {
+      remedy:
+        'Not due for a day is a project whose rotation was turned back, canceled or failed, and by use not in the first hour of ' +
+        'a version: `mh-keys rotate --project …` rotates it all the same.',
     });
   }
   if (projects.length === 0) throw new KeyringError('invalid_argument', 'No project was named.');

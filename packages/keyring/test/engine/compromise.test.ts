@@ -129,6 +129,7 @@ test('the exposure report knows adopted values that were replaced or deleted sin
 test('encryptions are accounted for before they happen, and a version that reached its limit is due and rotated', async () => {
   const used = await activeKey();
   expect((await keyring.keys.get(used))?.encryptions).toBeGreaterThanOrEqual(5);
+  await installation.behindTheFence(`update keyring.keyrings set promoted_at = now() - interval '1 hour'`);
   expect(await codeOf(keyring.rotations.request({ projects: { due: true } }))).toBe('nothing_to_rotate');
   await installation.sql('update keyring.rotation_policies set max_encryptions = 5');
   try {
