@@ -27,7 +27,12 @@ const KEPT_S = 86_400;
 /** How a job ended. `interrupted` is the code of one that its worker gave back. */
 export type Outcome =
   | { readonly kind: 'done'; readonly result: WorkResult }
-  | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string }
+  | {
+      readonly kind: 'failed';
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly remedy?: string | undefined;
+    }
   /** Its worker fell silent, or somebody deleted it. */
   | { readonly kind: 'lost' };
 
@@ -106,7 +111,7 @@ export class Jobs {
       this.#sent.set(id, { resolve, reject });
       return { id, outcome };
     });
-    this.#watching ??= this.#watch().finally(() => (this.#watching = undefined));
+    if (this.#sent.size > 0) this.#watching ??= this.#watch();
     this.#nap.wake();
     return sent;
   }
@@ -143,6 +148,8 @@ export class Jobs {
         }
       }
     }
+    // Now, and not when somebody hears of it: what is sent meanwhile would be watched by nobody.
+    this.#watching = undefined;
   }
 
   async #look(ids: readonly string[]): Promise<{ id: string; outcome: Outcome }[]> {
@@ -204,18 +211,19 @@ export class Jobs {
 }
 
 /** What of a failure may be stored: an error that is not ours could hold anything. */
-function toFailure(error: unknown): { code: ErrorCode; message: string } {
-  if (error instanceof KeyringError) return { code: error.code, message: error.message };
+function toFailure(error: unknown): { code: ErrorCode; message: string; remedy?: string | undefined } {
+  if (error instanceof KeyringError) return { code: error.code, message: error.message, remedy: error.remedy };
   return { code: 'internal', message: 'A worker failed unexpectedly; its own log says how.' };
 }
 
 function toOutcome(state: string | null, output: unknown): Outcome {
   if (state === 'completed') return { kind: 'done', result: output as WorkResult };
   if (state !== 'failed') return { kind: 'lost' };
-  const { code, message } = (output ?? {}) as { code?: unknown; message?: unknown };
+  const { code, message, remedy } = (output ?? {}) as { code?: unknown; message?: unknown; remedy?: unknown };
   return {
     kind: 'failed',
     code: errorCodes.find((known) => known === code) ?? 'internal',
     message: typeof message === 'string' ? message : 'A worker failed.',
+    remedy: typeof remedy === 'string' ? remedy : undefined,
   };
 }

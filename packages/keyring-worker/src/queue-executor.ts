@@ -193,8 +193,9 @@ export class QueueExecutor implements Executor {
           // Stopped meanwhile, it is no longer among what was sent, and nothing is given.
           setTimeout(() => this.#give(entry, () => this.#queue(entry)), backoffMs(entry.tries));
         } else {
-          const details = { rotationId: entry.unit.rotationId };
-          this.#give(entry, () => entry.reject(new KeyringError(outcome.code, outcome.message, { details })));
+          const { code, message, remedy } = outcome;
+          const more = { details: { rotationId: entry.unit.rotationId }, ...(remedy === undefined ? {} : { remedy }) };
+          this.#give(entry, () => entry.reject(new KeyringError(code, message, more)));
         }
     }
   }

@@ -113,6 +113,77 @@ test('a unit that always fails ends the drive with its code, and the worker trie
   await toBe(id, 'completed');
 });
 
+test('a unit that fails elsewhere fails with its code, message and remedy', async () => {
+  await using database = await asService();
+  const queue = new Jobs(database, () => undefined);
+  await queue.open();
+  const unit = { kind: 'projects', rotationId: randomUUID(), projectIds: [], attempt: 1 } as const;
+  const failures = [
+    new KeyringError('wrong_root_key', 'Not this key.', { remedy: 'Take the other one.', details: { of: 'no use' } }),
+    new KeyringError('contended', 'Held.'),
+  ];
+  for (const failure of failures) {
+    const [sent] = await queue.send([{ unit, priority: 0 }]);
+    await queue.claim(1);
+    await queue.fail(sent?.id ?? '', failure);
+    const { code, message, remedy } = failure;
+    expect(await sent?.outcome).toEqual({ kind: 'failed', code, message, remedy });
+  }
+  await queue.close();
+});
+
+test('a job that is sent in the moment in which the last one before it is done is watched, too', async () => {
+  await using database = await asService();
+  const held = new Map<'delete' | 'insert', { there: () => void; go: Promise<unknown> }>();
+  const queue = new Jobs(
+    {
+      ...database,
+      async query(statement) {
+        const result = await database.query<never>(statement);
+        const kind = (['delete', 'insert'] as const).find((one) => statement.text.toLowerCase().includes(`${one} `));
+        const hold = kind && held.get(kind);
+        hold?.there();
+        await hold?.go;
+        return result;
+      },
+    },
+    () => undefined,
+  );
+  const elsewhere = new Jobs(database, () => undefined);
+  await Promise.all([queue.open(), elsewhere.open()]);
+  const unit = { kind: 'projects', rotationId: randomUUID(), projectIds: [], attempt: 1 } as const;
+  const result = { waiting: [], held: [], parts: [] };
+  const done = async () => {
+    const [job] = await elsewhere.claim(1);
+    await elsewhere.complete(job?.id ?? '', result);
+  };
+  const hold = (kind: 'delete' | 'insert') => {
+    const there = Promise.withResolvers<void>();
+    const go = Promise.withResolvers<void>();
+    held.set(kind, { there: there.resolve, go: go.promise });
+    return { there: there.promise, go: go.resolve };
+  };
+  // So many turns later is the one heard of than the other.
+  for (let turns = 0; turns < 24; turns++) {
+    const [first] = await queue.send([{ unit, priority: 0 }]);
+    const deleted = hold('delete');
+    await done();
+    await first?.outcome;
+    await deleted.there;
+    const inserted = hold('insert');
+    const sending = queue.send([{ unit, priority: 0 }]);
+    await inserted.there;
+    held.clear();
+    deleted.go();
+    for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+    inserted.go();
+    const [second] = await sending;
+    await done();
+    expect(await second?.outcome).toEqual({ kind: 'done', result });
+  }
+  await Promise.all([queue.close(), elsewhere.close()]);
+});
+
 test('what a foreign error says is never stored', async () => {
   await makeProjects(keyring, 2, 1);
   await company();
