@@ -1,9 +1,11 @@
-import type { Keyring } from '@meshhook/keyring';
+import { pgDatabase, type Keyring } from '@meshhook/keyring';
 import type { Log } from './log.ts';
 import { Nap } from './nap.ts';
 import { startWorker, type Worker } from './worker.ts';
+import { anyAlive } from './workers.ts';
 
-// A rotation of so many projects is one unit (packages/keyring/src/rotation/runner.ts), which nobody can share.
+// A rotation of so many projects is one unit at first (packages/keyring/src/rotation/runner.ts), of which only the parts of large
+// projects can be shared: not worth a worker unless somebody is there already.
 const ALONE_UP_TO = 50;
 // As many lanes as the library has when it does the units by itself.
 const CONCURRENCY = 4;
@@ -14,13 +16,14 @@ export interface SharingOptions {
   /** The URL of the keyring's database. */
   readonly databaseUrl: string;
   readonly log: Log;
-  /** As `WorkerOptions` has it. With it, a rotation of more projects than that is shared. */
+  /** As `WorkerOptions` has it. With it, a rotation of more projects than that is shared with workers that come later, too. */
   readonly unitSize?: number;
 }
 
 /**
  * The keyring of a program that is no worker, but drives a rotation now and then: while `rotations.run` drives one of many
- * projects, the process is a worker, and shares its units with all others. Nothing else is changed.
+ * projects, or any while workers are alive, the process is a worker, and shares its units with all others. Nothing else is
+ * changed.
  */
 export function sharing(keyring: Keyring, { unitSize, ...options }: SharingOptions): Keyring {
   const { rotations } = keyring;
@@ -29,10 +32,10 @@ export function sharing(keyring: Keyring, { unitSize, ...options }: SharingOptio
     rotations: {
       ...rotations,
       async run(id, { executor, ...given } = {}) {
-        const rotation = executor === undefined ? await rotations.get(id) : undefined;
-        if (rotation === undefined || rotation.projects.total <= (unitSize ?? ALONE_UP_TO)) {
-          return rotations.run(id, { ...given, ...(executor === undefined ? {} : { executor }) });
-        }
+        if (executor !== undefined) return rotations.run(id, { ...given, executor });
+        const rotation = await rotations.get(id);
+        const many = rotation !== undefined && rotation.projects.total > (unitSize ?? ALONE_UP_TO);
+        if (!many && !(await company(options.databaseUrl))) return rotations.run(id, given);
         const worker = startWorker({
           keyring,
           ...options,
@@ -50,6 +53,23 @@ export function sharing(keyring: Keyring, { unitSize, ...options }: SharingOptio
       },
     },
   };
+}
+
+/** Is any worker alive? */
+async function company(databaseUrl: string): Promise<boolean> {
+  const database = pgDatabase({
+    connectionString: databaseUrl,
+    maxConnections: 1,
+    applicationName: 'meshhook-keyring worker',
+  });
+  try {
+    return await anyAlive(database);
+  } catch {
+    // The drive itself fails on the same database, or waits for it, and tells it better.
+    return false;
+  } finally {
+    await database.close();
+  }
 }
 
 /** Until it knows who else is there. */

@@ -55,6 +55,16 @@ export async function seen(database: Queryable, self: Self, doing: Doing): Promi
   return rows[0]?.others ?? 0;
 }
 
+export async function anyAlive(database: Queryable): Promise<boolean> {
+  const { rows } = await database.query<{ any_alive: boolean }>({
+    text: `select exists (
+             select from keyring.workers where seen_at > now() - make_interval(secs => $1::double precision / 1000)
+           ) as any_alive`,
+    values: [DEAD_AFTER_MS],
+  });
+  return rows[0]?.any_alive ?? false;
+}
+
 export async function left(database: Queryable, id: string): Promise<void> {
   await database.query({ text: 'delete from keyring.workers where id = $1', values: [id] });
 }

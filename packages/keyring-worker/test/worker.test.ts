@@ -411,6 +411,30 @@ test('a program that is no worker shares the rotation it drives with those who a
   expect(lines).toEqual([]);
 });
 
+test('a program that is no worker shares one project, too, when somebody is there to share it, and only then', async () => {
+  const [project] = await makeProjects(keyring, 1, 2);
+  const units: { parted: boolean; workers: number }[] = [];
+  await using database = await asService();
+  const work: Keyring['rotations']['work'] = async (unit, options) => {
+    const parted = unit.kind === 'projects' && unit.partRows !== undefined;
+    units.push({ parted, workers: (await listWorkers(database)).length });
+    return keyring.rotations.work(unit, options);
+  };
+  const log = { info: () => undefined, error: () => undefined };
+  const options = { databaseUrl: installation.test.serviceUrl, log };
+  const { rotations } = sharing({ ...keyring, rotations: { ...keyring.rotations, work } }, options);
+  const rotate = async () => {
+    const { id } = await rotations.request({ projects: [project?.id ?? ''] });
+    expect((await rotations.run(id)).state).toBe('completed');
+  };
+  await rotate();
+  // As the library does it by itself, in no worker.
+  expect(units).toEqual([]);
+  await company();
+  await rotate();
+  expect(units).toEqual([{ parted: true, workers: 2 }]);
+});
+
 test('a program that is no worker stops when it is told to, and the rotation goes on elsewhere', async () => {
   const projects = await makeProjects(keyring, 6, 1);
   const held = Promise.withResolvers<undefined>();
