@@ -12,10 +12,12 @@ test(
   'writers, readers, rotations and accidents come through a storm of kills with nothing lost, wrong, stale or illegal',
   async () => {
     console.log(`MESHHOOK_STORM_SEED=${String(options.seed)} MESHHOOK_STORM_KILLS=${String(options.kills)}`);
-    const { kills, service, tally, peakRssBytes } = await runStorm(options);
+    const { kills, service, tally, units, peakRssBytes } = await runStorm(options);
     console.log(`kills ${JSON.stringify(kills)}\nservice ${JSON.stringify(service)}\nothers ${JSON.stringify(tally)}`);
-    console.log(`workers held ${(peakRssBytes / 2 ** 20).toFixed(0)} MB at most`);
+    console.log(`units ${JSON.stringify(units)}; workers held ${(peakRssBytes / 2 ** 20).toFixed(0)} MB at most`);
     expect(kills.workers + kills.postgres).toBe(options.kills);
+    // They did share: projects and parts, some of them for another one.
+    expect(Math.min(units.projects, units.rows, units.ofOthers)).toBeGreaterThan(0);
     expect(peakRssBytes).toBeLessThan(MOST_RSS_BYTES);
   },
   120_000 + options.kills * 20_000,

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pick } from '../../../packages/keyring/test/engine/support/random.ts';
 import type { Site } from './site.ts';
 import type { Storm } from './storm.ts';
 import type { Workers } from './workers.ts';
@@ -7,11 +8,16 @@ const SHORTEST_PEACE_MS = 200;
 const LONGEST_PEACE_MS = 2_200;
 /** Of so many kills, one is of PostgreSQL. */
 const KILLS_PER_STOP = 4;
+/** How long it waits for one that is worth it. */
+const PATIENCE_MS = 1_500;
+const targets = ['anybody', 'a driver', 'a hand'] as const;
 
 export interface Kills {
   workers: number;
   /** Of these, while it was driving a rotation. */
   driving: number;
+  /** And while it was doing units of one. */
+  doing: number;
   postgres: number;
 }
 
@@ -23,6 +29,7 @@ export async function attack(storm: Storm, site: Site, workers: Workers, count: 
     const random = storm.dice('adversary', kill);
     const peace = SHORTEST_PEACE_MS + random(LONGEST_PEACE_MS - SHORTEST_PEACE_MS);
     const victim = random(workers.count);
+    const target = pick(targets, random);
     await sleep(peace, undefined, { signal: storm.over }).catch(() => undefined);
     if (kill % KILLS_PER_STOP === stops) {
       storm.note('adversary', 'stops PostgreSQL');
@@ -31,9 +38,12 @@ export async function attack(storm: Storm, site: Site, workers: Workers, count: 
       if (site.cluster.port !== port) throw new Error('PostgreSQL came back on another port.');
       kills.postgres += 1;
     } else {
-      storm.note('adversary', `kills worker ${String(victim)}`);
+      const found = target === 'anybody' ? undefined : await workers.find(target, PATIENCE_MS, storm.over);
+      storm.note('adversary', `kills worker ${String(found ?? victim)}`);
       kills.workers += 1;
-      if ((await workers.kill(victim)) > 0) kills.driving += 1;
+      const { driving, doing } = await workers.kill(found ?? victim);
+      if (driving > 0) kills.driving += 1;
+      if (doing > 0) kills.doing += 1;
     }
   }
 }

@@ -1,7 +1,7 @@
 const ENDED = `('completed', 'rolled_back', 'canceled', 'failed')`;
 
 /** Claims, and the query that gives what violates each. */
-type Laws = Readonly<Record<string, string>>;
+export type Laws = Readonly<Record<string, string>>;
 
 /** What holds at any moment of a storm, in any snapshot. */
 export const always: Laws = {
@@ -59,6 +59,12 @@ export const always: Laws = {
     left join entries t on t.action = e.action and t.subject = e.subject
       and t.project_id is not distinct from coalesce(e.project_id, t.project_id)
     where coalesce(t.entries, 0) <> 1`,
+  'a job of the queue is one try of a unit of a rotation, and holds no more than ids and numbers': `
+    select j.id, j.state, j.retry_count, j.data from keyring_jobs.job j
+    where j.retry_count <> 0 or j.retry_limit <> 0 or j.state = 'active' and j.heartbeat_on is null
+      or not exists (select from keyring.rotations r where r.id::text = j.singleton_key and r.id::text = j.data ->> 'rotationId')
+      or exists (select from jsonb_object_keys(j.data) field (name) where name not in
+        ('kind', 'rotationId', 'projectIds', 'attempt', 'partRows', 'label', 'fromBlock', 'toBlock', 'rows'))`,
 };
 
 /** What holds once everything that was open has been driven to an end. */

@@ -7,7 +7,9 @@ import { settle } from './settle.ts';
 import { startSite } from './site.ts';
 import { Storm } from './storm.ts';
 import type { StormOptions } from './options.ts';
+import { expectQueueCalm } from './queue.ts';
 import { expectCalm } from './verdict.ts';
+import type { UnitsDone } from './worker-process.ts';
 import { Workers } from './workers.ts';
 
 const WORKERS = 3;
@@ -19,6 +21,8 @@ export interface StormReport {
   readonly service: Readonly<Record<string, number>>;
   /** What was done to the rotations and the database, and how rotations ended. */
   readonly tally: Readonly<Record<string, number>>;
+  /** What the workers did. */
+  readonly units: UnitsDone;
   readonly peakRssBytes: number;
 }
 
@@ -28,7 +32,7 @@ export interface StormReport {
  */
 export async function runStorm({ seed, kills: count }: StormOptions): Promise<StormReport> {
   const storm = new Storm(seed);
-  const kills: Kills = { workers: 0, driving: 0, postgres: 0 };
+  const kills: Kills = { workers: 0, driving: 0, doing: 0, postgres: 0 };
   const site = await startSite(storm);
   const workers = new Workers(storm, site, WORKERS);
   try {
@@ -56,6 +60,7 @@ export async function runStorm({ seed, kills: count }: StormOptions): Promise<St
     );
     const end = await site.operator.rotations.get(last.id);
     if (end?.state !== 'completed') throw new Error(`The last rotation is ${end?.state ?? 'gone'}.`);
+    await expectQueueCalm(site, workers, kills.workers);
     await workers.end();
     storm.note('storm', 'is calm');
     await expectCalm(site);
@@ -65,7 +70,7 @@ export async function runStorm({ seed, kills: count }: StormOptions): Promise<St
       for (const [what, times] of Object.entries(counts)) service[what] = (service[what] ?? 0) + Number(times);
     }
     for (const { state, count: times } of rotations) storm.tally[`rotations ${state}`] = times;
-    return { kills, service, tally: storm.tally, peakRssBytes: workers.peakRssBytes };
+    return { kills, service, tally: storm.tally, units: workers.done, peakRssBytes: workers.peakRssBytes };
   } catch (error) {
     const struck = kills.workers + kills.postgres;
     const found = error instanceof Error ? error.message : String(error);

@@ -1,82 +1,151 @@
 /**
- * A worker of the storm: drives the rotations that wait for a runner, a few at a time, until it is killed. What it is to do
- * comes as the first message of its parent, so that no credential is among its arguments; how it does goes back the same
- * way.
+ * A worker of the storm, as `mh-keys worker` runs one, until it is killed; with units so small that there are always some to
+ * share. What it is to do comes as the first message of its parent, so that no credential is among its arguments; how it does
+ * goes back the same way.
  *
  *   fork('worker-process.ts', { execArgv: ['--conditions=@meshhook/source'] })
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { KeyringError, openKeyring } from '@meshhook/keyring';
+import { KeyringError, openKeyring, type Executor, type Keyring } from '@meshhook/keyring';
+import { startWorker } from '@meshhook/keyring-worker';
 
 export interface WorkerOrders {
   readonly database: string;
   readonly rootKey: string;
 }
 
+/** Units that a worker did since its last news. */
+export interface UnitsDone {
+  /** Of projects. */
+  projects: number;
+  /** Parts of the large project. */
+  rows: number;
+  /** Of both, those of rotations that another worker drives. */
+  ofOthers: number;
+}
+
 export interface WorkerNews {
-  /** Rotations that it drives now. */
+  /** Rotations whose units it hands out now. */
   readonly driving: number;
+  /** Units that it does now. */
+  readonly doing: number;
+  readonly done: UnitsDone;
   readonly rssBytes: number;
+  /** What it said since its last news. */
+  readonly said: readonly string[];
   /** What it met that no weather explains. */
   readonly problem?: string;
 }
 
-const AT_ONCE = 3;
-const NEWS_MS = 100;
-const weather: ReadonlySet<string> = new Set(['database_unreachable', 'contended']);
+const UNIT_SIZE = 8;
+/** The large project is three parts. */
+const PART_ROWS = 1_000;
+const LOOK_EVERY_MS = 50;
+const NEWS_MS = 20;
+const weather = ['database_unreachable', 'contended'];
 
-const driving = new Map<string, Promise<void>>();
+const driving = new Set<string>();
+let doing = 0;
+let done: UnitsDone = { projects: 0, rows: 0, ofOthers: 0 };
+let said: string[] = [];
 
 function tell(problem?: string): void {
   const news: WorkerNews = {
     driving: driving.size,
+    doing,
+    done,
     rssBytes: process.memoryUsage.rss(),
+    said,
     ...(problem === undefined ? {} : { problem }),
   };
+  done = { projects: 0, rows: 0, ofOthers: 0 };
+  said = [];
   process.send?.(news);
 }
 
-/** Does it until the weather lets it. */
-async function inAnyWeather<T>(work: () => Promise<T>): Promise<T> {
+/** The keyring, and who looks on: which rotations this process drives, and which units it does. */
+function watched(keyring: Keyring): Keyring {
+  const { rotations } = keyring;
+  return {
+    ...keyring,
+    rotations: {
+      ...rotations,
+      async run(id, { executor, ...options } = {}) {
+        try {
+          return await rotations.run(id, {
+            ...options,
+            ...(executor === undefined ? {} : { executor: seen(executor) }),
+          });
+        } finally {
+          driving.delete(id);
+        }
+      },
+      async work(unit, options) {
+        doing += 1;
+        try {
+          const result = await rotations.work(unit, options);
+          done[unit.kind] += 1;
+          if (!driving.has(unit.rotationId)) done.ofOthers += 1;
+          return result;
+        } finally {
+          doing -= 1;
+        }
+      },
+    },
+  };
+}
+
+/** Who comes second to a rotation leaves it without having handed out anything. */
+function seen(executor: Executor): Executor {
+  return {
+    atOnce: executor.atOnce,
+    ...(executor.unitSize === undefined ? {} : { unitSize: executor.unitSize }),
+    get partRows() {
+      return executor.partRows;
+    },
+    execute(unit, signal) {
+      driving.add(unit.rotationId);
+      return executor.execute(unit, signal);
+    },
+  };
+}
+
+async function open({ database, rootKey }: WorkerOrders): Promise<Keyring> {
   for (;;) {
     try {
-      return await work();
+      return await openKeyring({ database, rootKey, actor: 'worker', sweepBatchSize: 100, lockPatienceMs: 2_000 });
     } catch (error) {
-      if (!(error instanceof KeyringError) || !weather.has(error.code)) throw error;
+      if (!(error instanceof KeyringError && weather.includes(error.code))) throw error;
       await sleep(50);
     }
   }
 }
 
-async function work({ database, rootKey }: WorkerOrders): Promise<never> {
-  const keyring = await inAnyWeather(() =>
-    openKeyring({ database, rootKey, actor: 'worker', sweepBatchSize: 100, lockPatienceMs: 2_000 }),
-  );
-  const drive = (id: string): Promise<void> =>
-    inAnyWeather(() => keyring.rotations.run(id)).then(
-      () => undefined,
-      (error: unknown) => tell(inWords(error)),
-    );
+async function work(orders: WorkerOrders): Promise<void> {
+  const worker = startWorker({
+    keyring: watched(await open(orders)),
+    databaseUrl: orders.database,
+    log: {
+      info: (text) => void said.push(text),
+      error(text) {
+        said.push(text);
+        // Its lines end with the code of what it met.
+        if (!weather.some((code) => text.includes(`(${code})`))) tell(text);
+      },
+    },
+    unitSize: UNIT_SIZE,
+    partRows: PART_ROWS,
+    lookEveryMs: LOOK_EVERY_MS,
+    dueEveryMs: 0,
+  });
+  await worker.ready;
   tell();
   setInterval(tell, NEWS_MS);
-  for (;;) {
-    for (const id of await inAnyWeather(() => keyring.rotations.waiting())) {
-      if (driving.size >= AT_ONCE || driving.has(id)) continue;
-      driving.set(
-        id,
-        drive(id).finally(() => driving.delete(id)),
-      );
-    }
-    await sleep(50);
-  }
-}
-
-function inWords(error: unknown): string {
-  if (!(error instanceof Error)) return 'something that is no error was thrown';
-  return error instanceof KeyringError ? `${error.code}: ${error.message}` : (error.stack ?? error.message);
 }
 
 process.once('message', (orders: WorkerOrders) => {
-  work(orders).catch((error: unknown) => tell(inWords(error)));
+  work(orders).catch((error: unknown) => {
+    tell(error instanceof Error ? (error.stack ?? error.message) : 'something that is no error was thrown');
+  });
 });
 process.once('disconnect', () => process.exit());
