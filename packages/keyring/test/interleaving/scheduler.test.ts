@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { longTest } from '../../../../test/support/long.ts';
 import type { Queryable } from '../../src/db/port.ts';
-import { destroyer, promoter, rollback, sweeper, writer, type MakeActor } from './support/actors.ts';
+import { destroyer, emergency, promoter, rollback, sweeper, writer, type MakeActor } from './support/actors.ts';
 import { explore, type Lane } from './support/explore.ts';
 import { summary, useInterleavings } from './support/interleavings.ts';
 import { LaneDatabase, type StartingPoint } from './support/lane-database.ts';
@@ -122,6 +122,34 @@ test('what goes wrong in an actor itself fails the run, and is not taken for an 
   await expect(explore([lane(broken)])).rejects.toThrow('no such thing');
 });
 
+test('who updates a table in `keyring` changes nothing elsewhere: the reduction counts on it', async () => {
+  const { observer } = database;
+  const functions = await observer.run<{ name: string; source: string; triggered: boolean }>(
+    `select p.proname as name, p.prosrc as source, exists (
+       select from pg_trigger t join pg_class c on c.oid = t.tgrelid
+       where t.tgfoid = p.oid and c.relnamespace = p.pronamespace and not t.tgisinternal) as triggered
+     from pg_proc p where p.pronamespace = 'keyring'::regnamespace`,
+  );
+  // Those that triggers run, and those that they call.
+  const reached = new Set(functions.filter(({ triggered }) => triggered));
+  for (const { source } of reached) {
+    for (const one of functions) if (source.includes(`keyring.${one.name}(`)) reached.add(one);
+  }
+  const changed = [...reached].flatMap(({ source }) =>
+    [...source.matchAll(/(?<!for |key |return query )\b(?:insert into|update|delete from|merge into|execute) ([\w.]+)/g)].map(
+      ([, table]) => table,
+    ),
+  );
+  expect(changed).toContain('keyring.encryption_keys');
+  expect(changed.filter((table) => !table?.startsWith('keyring.'))).toEqual([]);
+  const cascades = await observer.run(
+    `select conrelid::regclass, conname from pg_constraint
+     where contype = 'f' and confupdtype not in ('a', 'r')
+       and confrelid in (select oid from pg_class where relnamespace = 'keyring'::regnamespace)`,
+  );
+  expect(cascades).toEqual([]);
+});
+
 describe('the orders that the reduction leaves out end as others do', () => {
   const interleavings = useInterleavings();
   const stale = writer('a', { believes: 1, isolation: 'repeatable read' });
@@ -131,9 +159,31 @@ describe('the orders that the reduction leaves out end as others do', () => {
     'writer with a snapshot, promoter': [staged, stale, promoter(1, 2, { step: true })],
     'sweeper, promoter': [staged, sweeper(2, ['a', 'b']), promoter(1, 2, { step: true })],
     'writer, sweeper': [sweeping, writer('a'), sweeper(2, ['a', 'b'])],
+    'writer with a snapshot of two reads, promoter': [
+      staged,
+      writer('a', { isolation: 'repeatable read' }),
+      promoter(1, 2, { step: true }),
+    ],
+    'serializable writer, promoter': [
+      staged,
+      writer('a', { isolation: 'serializable' }),
+      promoter(1, 2, { step: true }),
+    ],
+    'serializable writer, emergency': [sweeping, writer('b', { isolation: 'serializable' }), emergency(2, 3)],
+    'sweeper without a transaction, rollback': [
+      sweeping,
+      sweeper(1, ['a', 'b'], { transaction: 'none' }),
+      rollback(2, 1),
+    ],
   };
   const large: typeof groups = {
     'writer, sweeper, destroyer': [sweeping, writer('a', { believes: 2 }), sweeper(2, ['a']), destroyer(3)],
+    'serializable writers, sweeper without a transaction': [
+      sweeping,
+      writer('a', { name: 'one', believes: 2, isolation: 'serializable' }),
+      writer('b', { name: 'other', believes: 2, isolation: 'serializable' }),
+      sweeper(2, ['a'], { transaction: 'none' }),
+    ],
     'writer, sweeper, rollback': [sweeping, writer('b', { believes: 2 }), sweeper(1, ['b']), rollback(2, 1)],
   };
   const compare = async (group: string): Promise<void> => {

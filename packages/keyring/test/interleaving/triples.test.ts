@@ -53,6 +53,8 @@ test.each(Object.keys(chosen))('%s break no invariant, in any order', async (nam
   expect(findings.waits).toBeGreaterThan(0);
 });
 
+// All triples there are, each in every order that differs from the others for somebody. Sweepers send their two statements as they
+// ship, without a transaction around them; in one, they meet everybody in pairs, and two others in those chosen above.
 describe.each(['staged', 'sweeping', 'retired', 'destructible'] as const)('with the rotation %s', (start) => {
   const runTriples = async (what: string, triples: readonly (readonly MakeActor[])[]): Promise<void> => {
     const findings = newFindings();
@@ -64,11 +66,11 @@ describe.each(['staged', 'sweeping', 'retired', 'destructible'] as const)('with 
 
   for (const isolation of isolations) {
     longTest(`no three of them break an invariant, writers under ${isolation}`, async () => {
-      const { writers, others } = actorsOf(start, isolation);
+      const { writers, others } = actorsOf(start, isolation, 'none');
       await runTriples(isolation, choices([...writers, ...others], 3, writers));
     });
   }
   longTest('nor do three without a writer', async () => {
-    await runTriples('no writer', choices(actorsOf(start, 'read committed').others, 3));
+    await runTriples('no writer', choices(actorsOf(start, 'read committed', 'none').others, 3));
   });
 });

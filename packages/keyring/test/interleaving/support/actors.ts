@@ -104,33 +104,38 @@ export function creator(secret: string, { isolation = 'read committed', believes
     );
 }
 
-/**
- * A batch of a sweep: reads these secrets, re-encrypts them, replaces them. In one transaction, although the engine sends the
- * two statements without one: so there are moments, too, at which others meet what it has moved and not committed.
- */
+interface SweeperOptions {
+  readonly name?: string;
+  readonly isolation?: Isolation;
+  /**
+   * `one` transaction (the default), so that there are moments, too, at which others meet what it has moved and not committed;
+   * or `none`, as the engine sends the two statements.
+   */
+  readonly transaction?: 'one' | 'none';
+}
+
+/** A batch of a sweep: reads these secrets, re-encrypts them, replaces them. */
 export function sweeper(
   to: number,
   secrets: readonly string[],
-  { name = 'sweeper', isolation = 'read committed' }: { name?: string; isolation?: Isolation } = {},
+  { name = 'sweeper', isolation = 'read committed', transaction = 'one' }: SweeperOptions = {},
 ): MakeActor {
-  return (project) =>
-    actor(
-      'sweeper',
-      name,
-      async (tx) => {
-        const { projectId, rotationId, column } = project;
-        const keyId = project.key(to);
-        const ids = secrets.map((secret) => project.row(secret));
-        const found = await selectRows(tx, column, { projectId, ids, exceptKeyId: keyId });
-        if (found.length === 0) return undefined;
-        const rows = found.map((row) =>
-          replacement(row, project.seal(to, row.id, project.open(row.id, row.keyId, row.envelope))),
-        );
-        const moved = await replaceCiphertexts(tx, column, { rotationId, projectId, rows });
-        return moved > 0 ? { kind: 'swept' } : undefined;
-      },
-      { isolation },
-    );
+  return (project) => {
+    const sweep = async (tx: Queryable): Promise<Effect | undefined> => {
+      const { projectId, rotationId, column } = project;
+      const keyId = project.key(to);
+      const ids = secrets.map((secret) => project.row(secret));
+      const found = await selectRows(tx, column, { projectId, ids, exceptKeyId: keyId });
+      if (found.length === 0) return undefined;
+      const rows = found.map((row) =>
+        replacement(row, project.seal(to, row.id, project.open(row.id, row.keyId, row.envelope))),
+      );
+      const moved = await replaceCiphertexts(tx, column, { rotationId, projectId, rows });
+      return moved > 0 ? { kind: 'swept' } : undefined;
+    };
+    const made = actor('sweeper', name, sweep, { isolation });
+    return transaction === 'one' ? made : { ...made, run: sweep };
+  };
 }
 
 /** A promote. With `step`, the rotation's own: its project moves on in the same transaction. */

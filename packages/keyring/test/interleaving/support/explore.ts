@@ -1,5 +1,5 @@
 import { Schedule, type Actor, type Ending, type Moment, type Backend } from './scheduler.ts';
-import { commute, type StepKind } from './statements.ts';
+import { commute } from './statements.ts';
 import type { Session } from '../../database/support.ts';
 
 /** What is wrong, by the name of the invariant. */
@@ -115,12 +115,6 @@ async function runOne<Effect>(
 ): Promise<void> {
   const checker = await lane.reset();
   const actors = lane.actors();
-  const commuting = (one: readonly [number, StepKind], other: readonly [number, StepKind]): boolean =>
-    commute(
-      one[1],
-      other[1],
-      [one, other].some(([index]) => actors[index]!.isolation === 'serializable'),
-    );
   const schedule = new Schedule(actors, await lane.backends(), lane.observer);
   const choices: number[] = [];
   const moments: Moment<Effect>[] = [];
@@ -146,10 +140,8 @@ async function runOne<Effect>(
         if (choices.length === prefix.length - 1) sleeping = asleep;
         if (!ready.has(choice)) throw new Strayed(`a replay went another way: ${tell(moments)}`);
       }
-      const chosen = [choice, ready.get(choice)!] as const;
-      sleeping = new Set(
-        [...sleeping].filter((index) => index !== choice && commuting([index, ready.get(index)!], chosen)),
-      );
+      const chosen = ready.get(choice)!;
+      sleeping = new Set([...sleeping].filter((index) => index !== choice && commute(ready.get(index)!, chosen)));
       choices.push(choice);
       const moment = await schedule.step(choice);
       moments.push(moment);

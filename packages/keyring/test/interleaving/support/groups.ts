@@ -14,10 +14,19 @@ import type { starts } from './starts.ts';
 
 type Start = keyof typeof starts;
 
-/** Who can meet in each situation: the writers, under an isolation level of their own, and the keyring's own. */
-export function actorsOf(start: Start, isolation: Isolation): { writers: MakeActor[]; others: MakeActor[] } {
+/**
+ * Who can meet in each situation: the writers, under an isolation level of their own, and the keyring's own, whose sweepers
+ * have a transaction or send their statements as they ship.
+ */
+export function actorsOf(
+  start: Start,
+  isolation: Isolation,
+  transaction: 'one' | 'none' = 'one',
+): { writers: MakeActor[]; others: MakeActor[] } {
   const w = (secret: string, name: string, believes?: number): MakeActor =>
     writer(secret, { name, isolation, ...(believes === undefined ? {} : { believes }) });
+  const sweeps = (to: number, secrets: readonly string[], name = 'sweeper'): MakeActor =>
+    sweeper(to, secrets, { name, transaction });
   const writers = {
     staged: [w('a', 'writer'), w('a', 'writer with a cache', 1), creator('c', { isolation, believes: 1 })],
     sweeping: [
@@ -31,20 +40,20 @@ export function actorsOf(start: Start, isolation: Isolation): { writers: MakeAct
   };
   const others = {
     staged: [
-      sweeper(2, ['a', 'b']),
+      sweeps(2, ['a', 'b']),
       promoter(1, 2, { step: true }),
       promoter(1, 3, { name: 'rival promoter' }),
       destroyer(3),
     ],
     sweeping: [
-      sweeper(2, ['a', 'b']),
-      sweeper(2, ['b', 'a'], { name: 'second sweeper' }),
-      sweeper(1, ['a', 'b'], { name: 'sweeper back' }),
+      sweeps(2, ['a', 'b']),
+      sweeps(2, ['b', 'a'], 'second sweeper'),
+      sweeps(1, ['a', 'b'], 'sweeper back'),
       emergency(2, 3),
       rollback(2, 1),
       destroyer(3),
     ],
-    retired: [sweeper(2, ['a', 'b']), promoter(2, 3), destroyer(1)],
+    retired: [sweeps(2, ['a', 'b']), promoter(2, 3), destroyer(1)],
     destructible: [promoter(2, 3), destroyer(1), restorer('a', 1)],
   };
   return { writers: writers[start], others: others[start] };

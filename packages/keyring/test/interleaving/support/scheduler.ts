@@ -11,9 +11,11 @@
  *
  * `explore.ts` tries the orders. What is no step of its own: `begin`, `set`, a `set_config` under read committed, the entry in
  * the audit log. They see nothing of the others and take no lock that the others want, so they go out with what precedes
- * them. With a reduction, plain reads also commute with each other and with statements of others that commit nothing, which
- * they cannot see (not under serializable, where a read leaves a predicate lock); of orders that differ only in that, one
- * is run (sleep sets: Godefroid, Partial-Order Methods for the Verification of Concurrent Systems, 1996, chapter 5).
+ * them. With a reduction, plain reads also commute with each other, with statements of others that commit nothing, which they
+ * cannot see, and with commits that change nothing they could find: because they look at other tables, or at a snapshot that
+ * is taken already. Between two serializable transactions only reads do, since a read leaves a predicate lock. Of orders that
+ * differ only in that, one is run (sleep sets: Godefroid, Partial-Order Methods for the Verification of Concurrent Systems,
+ * 1996, chapter 5).
  *
  * Limits. The grain is the statement: what two statements do to each other while both run is PostgreSQL's own affair, and
  * seen only where one of them waits. Of two that are let go by the same step, which goes first is PostgreSQL's choice, as the
@@ -23,7 +25,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection, Queryable, Result, Statement } from '../../../src/db/port.ts';
 import { sqlState } from '../../../src/db/failures.ts';
 import type { Session } from '../../database/support.ts';
-import { inTransactionAfter, labelOf, stepKind, type StepKind } from './statements.ts';
+import { labelOf, Past, type Step, type StepKind } from './statements.ts';
 
 /** Somebody with one transaction to make. */
 export interface Actor<Effect> {
@@ -61,7 +63,7 @@ const PATIENCE_MS = 30_000;
 class Abandoned extends Error {}
 
 interface Turn {
-  readonly kind: StepKind;
+  readonly step: Step;
   readonly label: string;
   take(): void;
   abandon(): void;
@@ -73,11 +75,12 @@ class Participant<Effect> {
   state: 'thinking' | 'ready' | 'sent' | 'ended' = 'thinking';
   turn: Turn | undefined;
   ending: Ending<Effect> | undefined;
-  inTransaction = false;
+  readonly past: Past;
 
   constructor(actor: Actor<Effect>, backend: Backend) {
     this.actor = actor;
     this.backend = backend;
+    this.past = new Past(actor.isolation);
   }
 }
 
@@ -104,12 +107,20 @@ export class Schedule<Effect> {
     await this.#rest();
   }
 
-  /** Whose turn it can be: indices, with the kind of what they would do. */
-  ready(): Map<number, StepKind> {
+  /** Whose turn it can be: indices, with what they would do. */
+  ready(): Map<number, Step> {
+    const waiting = this.#participants.filter(({ state }) => state === 'sent');
+    // Whatever lets those go who wait carries them along: what is no transaction is committed, and a predicate lock is met.
+    const committing = waiting.some(({ past }) => !past.inTransaction)
+      ? ({ kind: 'end', changes: 'anything' } as const)
+      : {};
+    const serializable = waiting.some(({ actor }) => actor.isolation === 'serializable') ? { serializable: true } : {};
     return new Map(
-      this.#participants.flatMap((participant, index) =>
-        participant.state === 'ready' ? [[index, participant.turn!.kind] as const] : [],
-      ),
+      this.#participants.flatMap(({ state, turn }, index) => {
+        if (state !== 'ready') return [];
+        const { step } = turn!;
+        return [[index, step.kind === 'read' ? step : { ...step, ...committing, ...serializable }] as const];
+      }),
     );
   }
 
@@ -126,14 +137,14 @@ export class Schedule<Effect> {
     const waited = this.#participants.filter(({ state }) => state === 'sent');
     const going = this.#participants.filter(({ state }) => state !== 'ended');
     participant.turn = undefined;
-    this.#held = new Set(turn.kind === 'end' ? [] : waited);
+    this.#held = new Set(turn.step.kind === 'end' ? [] : waited);
     this.#become(participant, 'sent');
     turn.take();
     await this.#rest();
     return {
       actor: participant.actor.name,
       label: turn.label,
-      kind: turn.kind,
+      kind: turn.step.kind,
       waits: participant.state === 'sent',
       stillWaiting: waited.filter(({ state }) => state === 'sent').map(({ actor }) => actor.name),
       ended: new Map(going.flatMap(({ actor, ending }) => (ending === undefined ? [] : [[actor.name, ending]]))),
@@ -156,8 +167,11 @@ export class Schedule<Effect> {
       if (refused !== undefined) participant.ending = { refused };
       else if (!(error instanceof Abandoned)) this.#troubles.push(error);
     }
-    if (participant.inTransaction) await participant.backend.connection.query({ text: 'rollback' });
-    participant.inTransaction = false;
+    // After a refusal without a transaction, too: it is told before its locks are gone, and what follows is answered after that.
+    if (participant.past.inTransaction || (participant.ending !== undefined && 'refused' in participant.ending)) {
+      await participant.backend.connection.query({ text: 'rollback' });
+      participant.past.note('rollback');
+    }
     this.#become(participant, 'ended');
   }
 
@@ -165,11 +179,12 @@ export class Schedule<Effect> {
     return {
       query: async <Row extends object>(statement: Statement): Promise<Result<Row>> => {
         if (this.#abandoned) throw new Abandoned();
-        const kind = stepKind(statement.text, participant.actor.isolation, participant.inTransaction);
-        if (kind !== 'local') await this.#turnOf(participant, kind, labelOf(statement.text));
+        const { past } = participant;
+        const step = past.next(statement.text);
+        if (step.kind !== 'local') await this.#turnOf(participant, step, labelOf(statement.text));
         try {
           const result = await participant.backend.connection.query<Row>(statement);
-          participant.inTransaction = inTransactionAfter(statement.text, participant.inTransaction);
+          past.note(statement.text);
           return result;
         } finally {
           this.#become(participant, 'thinking');
@@ -178,10 +193,10 @@ export class Schedule<Effect> {
     };
   }
 
-  #turnOf(participant: Participant<Effect>, kind: StepKind, label: string): Promise<void> {
+  #turnOf(participant: Participant<Effect>, step: Step, label: string): Promise<void> {
     return new Promise((resolve, reject) => {
       participant.turn = {
-        kind,
+        step,
         label,
         take: resolve,
         abandon: () => {
