@@ -55,6 +55,9 @@ const tables = [
 ];
 const leftBehind = ['keyring.audit_log', 'keyring.restore_doors'];
 
+// What schedules leave behind is looked through by the next ones.
+const RESETS_PER_VACUUM = 100;
+
 /** A database with the connections of those who act in it, and of those who watch. */
 export class LaneDatabase {
   readonly test: TestDatabase;
@@ -65,6 +68,7 @@ export class LaneDatabase {
   readonly #databases: Database[] = [];
   readonly #backends = new Map<string, Backend & { readonly connection: Connection }>();
   readonly #dataKeys: DataKeys;
+  #resets = 0;
   #made: { readonly start: StartingPoint; readonly project: ScheduledProject } | undefined;
 
   private constructor(
@@ -201,6 +205,8 @@ export class LaneDatabase {
       open: (row, keyId, envelope) =>
         open(keys.find(({ id }) => id === keyId)!.key, keyId, envelope, aad(row, keyId)).toString(),
       reset: async () => {
+        if (++this.#resets % RESETS_PER_VACUUM === 0)
+          await this.#resetter.run(`vacuum ${[...tables, ...leftBehind].join(', ')}`);
         await this.#resetter.run(restore);
       },
     };
