@@ -20,9 +20,10 @@ const FIRST_LOOK_MS = 20;
 const LAST_LOOK_MS = 250;
 // A unit has up to 500 ids: this keeps a statement below two megabytes.
 const JOBS_PER_INSERT = 100;
-// Jobs that nobody collected: their driver died, and no other one came.
-const KEPT_FINISHED_S = 600;
-const KEPT_S = 86_400;
+// Jobs that nobody collected: their driver died, and no other one came. How long one takes says nothing: a polite unit may go on
+// for days.
+const KEPT_ENDED_S = 600;
+const KEPT_WAITING_S = 86_400;
 
 /** How a job ended. `interrupted` is the code of one that its worker gave back. */
 export type Outcome =
@@ -204,8 +205,11 @@ export class Jobs {
   async sweep(): Promise<void> {
     await this.#database.query({
       text: `delete from ${SCHEMA}.job_common
-             where name = $1 and (completed_on < now() - make_interval(secs => $2) or created_on < now() - make_interval(secs => $3))`,
-      values: [QUEUE, KEPT_FINISHED_S, KEPT_S],
+             where name = $1 and (
+               completed_on < now() - make_interval(secs => $2)
+               or state = 'active' and heartbeat_on < now() - make_interval(secs => $2)
+               or state = 'created' and created_on < now() - make_interval(secs => $3))`,
+      values: [QUEUE, KEPT_ENDED_S, KEPT_WAITING_S],
     });
   }
 }

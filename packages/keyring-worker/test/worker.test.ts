@@ -7,6 +7,7 @@ import { QueueExecutor } from '../src/queue-executor.ts';
 import { startInstallation, type Installation } from '../../keyring/test/engine/support/installation.ts';
 import { interceptDatabase } from '../../keyring/test/engine/support/intercept.ts';
 import { codeOf, detailOf, expectEverySecretFresh } from '../../keyring/test/engine/support/world.ts';
+import { Jobs } from '../src/jobs.ts';
 import { makeProjects } from './support/fleet.ts';
 import { hang, startHere } from './support/in-process.ts';
 
@@ -242,6 +243,25 @@ test('what a former drive left in the queue is cleared away', async () => {
   await using _here = await startHere(installation);
   await toBe(id, 'completed');
   expect(await jobs()).toEqual([]);
+});
+
+test('what nobody collects goes in time, and what somebody still does stays, however old it is', async () => {
+  const leave = (output: string, state: string, ages: { created?: string; heartbeat?: string; completed?: string }) =>
+    installation.sql(
+      `insert into keyring_jobs.job_common (name, data, output, state, policy, created_on, heartbeat_on, completed_on)
+       values ('units', '{}', to_jsonb($1::text), $2::keyring_jobs.job_state, 'standard', now() - coalesce($3, '0')::interval,
+         now() - $4::interval, now() - $5::interval)`,
+      [output, state, ages.created ?? null, ages.heartbeat ?? null, ages.completed ?? null],
+    );
+  await leave('being done for two days', 'active', { created: '2 days', heartbeat: '1 second' });
+  await leave('its worker died', 'active', { created: '1 hour', heartbeat: '11 minutes' });
+  await leave('waits', 'created', { created: '23 hours' });
+  await leave('has waited for a day', 'created', { created: '25 hours' });
+  await leave('done', 'completed', { created: '1 hour', completed: '9 minutes' });
+  await leave('done a while ago', 'completed', { created: '1 hour', completed: '11 minutes' });
+  await using database = await asService();
+  await new Jobs(database, () => undefined).sweep();
+  expect((await jobs()).map(({ output }) => output)).toEqual(['being done for two days', 'waits', 'done']);
 });
 
 test('a worker that comes later gets what is left', async () => {
