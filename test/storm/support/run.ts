@@ -60,7 +60,8 @@ export async function runStorm({ seed, kills: count }: StormOptions): Promise<St
     );
     const end = await site.operator.rotations.get(last.id);
     if (end?.state !== 'completed') throw new Error(`The last rotation is ${end?.state ?? 'gone'}.`);
-    await expectQueueCalm(site, workers, kills.workers);
+    const left = await expectQueueCalm(site, workers, kills.workers);
+    if (left > 0) storm.tally['jobs that the dead left'] = left;
     await workers.end();
     storm.note('storm', 'is calm');
     await expectCalm(site);

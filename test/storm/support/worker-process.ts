@@ -37,10 +37,12 @@ export interface WorkerNews {
   readonly problem?: string;
 }
 
-const UNIT_SIZE = 8;
+const UNIT_SIZE = 4;
 /** The large project is three parts. */
 const PART_ROWS = 1_000;
 const LOOK_EVERY_MS = 50;
+/** How long a driver hesitates over each unit it does itself: whoever looks into an empty queue does so once a second. */
+const HESITATES_MS = 200;
 const NEWS_MS = 20;
 const weather = ['database_unreachable', 'contended'];
 
@@ -83,9 +85,11 @@ function watched(keyring: Keyring): Keyring {
       async work(unit, options) {
         doing += 1;
         try {
+          const own = driving.has(unit.rotationId);
+          if (own) await sleep(HESITATES_MS, undefined, options).catch(() => undefined);
           const result = await rotations.work(unit, options);
           done[unit.kind] += 1;
-          if (!driving.has(unit.rotationId)) done.ofOthers += 1;
+          if (!own) done.ofOthers += 1;
           return result;
         } finally {
           doing -= 1;
