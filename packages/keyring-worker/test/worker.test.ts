@@ -7,7 +7,6 @@ import { QueueExecutor } from '../src/queue-executor.ts';
 import { startInstallation, type Installation } from '../../keyring/test/engine/support/installation.ts';
 import { interceptDatabase } from '../../keyring/test/engine/support/intercept.ts';
 import { codeOf, detailOf, expectEverySecretFresh } from '../../keyring/test/engine/support/world.ts';
-import { Jobs } from '../src/jobs.ts';
 import { makeProjects } from './support/fleet.ts';
 import { hang, startHere } from './support/in-process.ts';
 

@@ -136,9 +136,11 @@ test('who updates a table in `keyring` changes nothing elsewhere: the reduction 
     for (const one of functions) if (source.includes(`keyring.${one.name}(`)) reached.add(one);
   }
   const changed = [...reached].flatMap(({ source }) =>
-    [...source.matchAll(/(?<!for |key |return query )\b(?:insert into|update|delete from|merge into|execute) ([\w.]+)/g)].map(
-      ([, table]) => table,
-    ),
+    [
+      ...source.matchAll(
+        /(?<!for |key |return query )\b(?:insert into|update|delete from|merge into|execute) ([\w.]+)/g,
+      ),
+    ].map(([, table]) => table),
   );
   expect(changed).toContain('keyring.encryption_keys');
   expect(changed.filter((table) => !table?.startsWith('keyring.'))).toEqual([]);
