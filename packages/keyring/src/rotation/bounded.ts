@@ -4,13 +4,9 @@ import { transaction, type Database, type Queryable } from '../db/port.ts';
 export const LOCK_WAIT_MS = 2_000;
 
 /**
- * A transaction that waits for no lock longer than `waitMs` (SQLSTATE 55P03 then): one tenant's open transaction, as a
+ * A transaction that waits for no lock longer than `LOCK_WAIT_MS` (SQLSTATE 55P03 then): one tenant's open transaction, as a
  * delete of its project, must not hold a worker of all.
  */
-export function boundedTransaction<T>(
-  database: Database,
-  work: (tx: Queryable) => Promise<T>,
-  waitMs = LOCK_WAIT_MS,
-): Promise<T> {
-  return transaction(database, work, { lockWaitMs: waitMs });
+export function boundedTransaction<T>(database: Database, work: (tx: Queryable) => Promise<T>): Promise<T> {
+  return transaction(database, work, { lockWaitMs: LOCK_WAIT_MS });
 }

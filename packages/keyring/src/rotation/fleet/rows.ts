@@ -2,7 +2,6 @@ import { transaction, type Queryable } from '../../db/port.ts';
 import type { EncryptedColumn } from '../../keyring/columns.ts';
 import type { DataKey } from '../../keyring/key-cache.ts';
 import { wipe } from '../../secret-bytes.ts';
-import { boundedTransaction } from '../bounded.ts';
 import type { RotationContext } from '../context.ts';
 import type { ProvedProject } from '../endings.ts';
 import { inLanes } from '../lanes.ts';
@@ -17,7 +16,7 @@ import {
   type ProjectSize,
 } from './fleet-store.ts';
 import type { StagedProject } from './steps.ts';
-import { isOfOne, SET_LOCK_WAIT_MS } from './together.ts';
+import { isOfOne, SET_LOCK_WAIT_MS, setTransaction } from './together.ts';
 
 // Projects of more are swept alone: by lanes of their own, in passes, by blocks of the table where that is faster.
 const MOST_ROWS_EACH = 1_000;
@@ -53,7 +52,7 @@ export async function sweepTogether(
   const ready = destinations.filter(({ keyId }) => keys.has(keyId));
   const targets = new Map(ready.map(({ project, keyId }) => [project.projectId, keys.get(keyId)]));
   const begin = (projects: readonly ProjectSize[]): Promise<void> =>
-    boundedTransaction(context.database, (tx) => noteRowsToMove(tx, rotationId, projects), SET_LOCK_WAIT_MS);
+    setTransaction(context.database, (tx) => noteRowsToMove(tx, rotationId, projects));
   const sweepRows = async (column: EncryptedColumn, rows: readonly ProjectRow[]): Promise<void> => {
     const read = new Map<string, number>();
     for (const { projectId } of rows) read.set(projectId, (read.get(projectId) ?? 0) + 1);

@@ -1,12 +1,11 @@
 import type { Queryable } from '../../db/port.ts';
 import { markRolledBack, movePrimaries } from '../../keyring/store.ts';
-import { boundedTransaction } from '../bounded.ts';
 import type { RotationContext } from '../context.ts';
 import { finalizeAll, Overtaken, type ProvedProject } from '../endings.ts';
 import type { ProjectProgress } from '../project-store.ts';
 import type { Direction } from '../rotation-store.ts';
 import { moveProjects, selectHeads, stageProjects } from './fleet-store.ts';
-import { SET_LOCK_WAIT_MS, together } from './together.ts';
+import { setTransaction, together } from './together.ts';
 
 /** A project of a rotation that has its versions. */
 export interface StagedProject extends ProjectProgress {
@@ -184,5 +183,5 @@ async function movePointers(
 }
 
 function inTransaction<T>(context: RotationContext, work: (tx: Queryable) => Promise<T>): Promise<T> {
-  return boundedTransaction(context.database, work, SET_LOCK_WAIT_MS);
+  return setTransaction(context.database, work);
 }

@@ -1,9 +1,15 @@
 import { sqlState, sqlStates } from '../../db/failures.ts';
+import { transaction, type Database, type Queryable } from '../../db/port.ts';
 import { KeyringError } from '../../errors.ts';
 import { Overtaken } from '../endings.ts';
 
 /** How long a step for many projects waits for a row of one of them, before it is tried without that one. */
 export const SET_LOCK_WAIT_MS = 50;
+
+/** A step for many projects: waits little, and finds each by its index. */
+export function setTransaction<T>(database: Database, work: (tx: Queryable) => Promise<T>): Promise<T> {
+  return transaction(database, work, { lockWaitMs: SET_LOCK_WAIT_MS, byIndex: true });
+}
 
 /**
  * Does `work` for all of `items` at once; where one of them is in its way, for each half, and so on. Gives what `work` gave.
