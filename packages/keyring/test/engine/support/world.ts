@@ -62,27 +62,18 @@ export async function makeProject(
 }
 
 /** Adds so many secrets to a project that has some, all at once. */
-export async function fillProject({ seal, sql }: Installation, project: KnownProject, count: number): Promise<void> {
-  const rows = await Promise.all(
-    Array.from({ length: count }, async (_, number) => {
-      const rowId = randomUUID();
-      const value = `value of row ${String(number)}`;
-      const sealed = await seal({ projectId: project.id, label: 'secrets.value', rowId }, value);
-      project.secrets.set(`ROW_${String(number)}`, value);
-      return { rowId, name: `ROW_${String(number)}`, ...sealed };
-    }),
+export async function fillProject({ sealAll, sql }: Installation, project: KnownProject, count: number): Promise<void> {
+  const values = new Map(
+    Array.from({ length: count }, (_, number) => [randomUUID(), `value of row ${String(number)}`] as const),
   );
+  const names = [...values.values()].map((_, number) => `ROW_${String(number)}`);
+  for (const [number, value] of [...values.values()].entries()) project.secrets.set(`ROW_${String(number)}`, value);
+  const sealed = [...(await sealAll({ projectId: project.id, label: 'secrets.value' }, values)).values()];
   await sql(
     `insert into public.secrets (id, project_id, key, value_encrypted, encryption_key_id, value_written_at)
      select r.id, $1, r.name, r.envelope, r.key_id, now()
      from unnest($2::uuid[], $3::text[], $4::bytea[], $5::uuid[]) as r (id, name, envelope, key_id)`,
-    [
-      project.id,
-      rows.map((row) => row.rowId),
-      rows.map((row) => row.name),
-      rows.map((row) => row.envelope),
-      rows.map((row) => row.keyId),
-    ],
+    [project.id, [...values.keys()], names, sealed.map((row) => row.envelope), sealed.map((row) => row.keyId)],
   );
 }
 
