@@ -16,6 +16,8 @@ export interface Choice {
   readonly exceptKeyId?: string;
   /** Only those that a transaction from this one on wrote, by any kind of change: as `selectOldestTransaction` gave it. */
   readonly writtenSince?: string;
+  /** Say of each row whether such a transaction wrote it: where rows are read by blocks. */
+  readonly recentSince?: string;
 }
 
 /**
@@ -59,14 +61,20 @@ export async function selectRows(
 export async function selectRowsInBlocks(
   database: Queryable,
   column: EncryptedColumn,
-  { projectId, exceptKeyId, from, to }: Choice & { from: number; to: number },
+  { projectId, exceptKeyId, recentSince, from, to }: Choice & { from: number; to: number },
 ): Promise<StoredRow[]> {
   const { rows } = await database.query<FoundRow>({
-    text: `select ${found(column)}
+    text: `select ${found(column)}${recentSince === undefined ? '' : ', age(t.xmin) <= age($5::xid8::xid) as recent'}
            from ${column.table} t
            where t.ctid >= $3::text::tid and t.ctid < $4::text::tid and t.${column.project} = $1
              and t.${column.keyId} is not null and ($2::uuid is null or t.${column.keyId} <> $2)`,
-    values: [projectId, exceptKeyId ?? null, `(${String(from)},0)`, `(${String(to)},0)`],
+    values: [
+      projectId,
+      exceptKeyId ?? null,
+      `(${String(from)},0)`,
+      `(${String(to)},0)`,
+      ...(recentSince === undefined ? [] : [recentSince]),
+    ],
   });
   return rows.map(storedRow);
 }
@@ -76,13 +84,14 @@ interface FoundRow {
   place: string;
   envelope: Buffer;
   key_id: string;
+  recent?: boolean;
 }
 
 const found = (column: EncryptedColumn): string =>
   `t.${column.rowId}::text as id, t.ctid::text as place, t.${column.ciphertext} as envelope, t.${column.keyId} as key_id`;
 
-function storedRow({ id, place, envelope, key_id }: FoundRow): StoredRow {
-  return { id, place, envelope, keyId: key_id };
+function storedRow({ id, place, envelope, key_id, recent = false }: FoundRow): StoredRow {
+  return { id, place, envelope, keyId: key_id, recent };
 }
 
 export interface Extent {

@@ -14,6 +14,8 @@ export interface StoredRow {
   readonly place: string;
   readonly envelope: Buffer;
   readonly keyId: string;
+  /** As was asked with `recentSince`: it may be met again. */
+  readonly recent?: boolean;
 }
 
 export type UnreadableReason = QuarantinedRow['reason'];

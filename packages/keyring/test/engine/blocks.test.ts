@@ -1,5 +1,6 @@
 import type { Executor, Keyring, RowsUnit, WorkUnit } from '@meshhook/keyring';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { session } from '../../../../test/support/database.ts';
 import { startInstallation, type Installation } from './support/installation.ts';
 import { interceptDatabase } from './support/intercept.ts';
 import { expectEverySecretFresh, fillProject, makeProject, type KnownProject } from './support/world.ts';
@@ -150,4 +151,15 @@ test('a part that nobody wants any more is left alone, and one that is none is r
   for (const wrong of [{ fromBlock: -1 }, { toBlock: 0 }, { rows: 0.5 }, { fromBlock: '0' as unknown as number }]) {
     await expect(service.rotations.work({ ...part, ...wrong })).rejects.toMatchObject({ code: 'invalid_argument' });
   }
+});
+
+test('rows are counted once as read back, however long another transaction has been open', async () => {
+  await using other = await session(installation.test.adminUrl, 'long transaction');
+  await other.query('begin');
+  await other.query('select pg_current_xact_id()');
+  // Every row that the sweep writes is more recent than that one, and is read back twice.
+  const { id } = await rotate(service);
+  await other.query('rollback');
+  const [rotation] = await service.rotations.list({ limit: 1 });
+  expect(rotation).toMatchObject({ id, state: 'completed', rows: { moved: ROWS, verified: ROWS } });
 });
