@@ -138,7 +138,9 @@ async function runOne<Effect>(
         });
       } else {
         if (choices.length === prefix.length - 1) sleeping = asleep;
-        if (!ready.has(choice)) throw new Strayed(`a replay went another way: ${tell(moments)}`);
+        if (![choice, ...sleeping].every((index) => ready.has(index))) {
+          throw new Strayed(`a replay went another way: ${tell(moments)}`);
+        }
       }
       const chosen = ready.get(choice)!;
       sleeping = new Set([...sleeping].filter((index) => index !== choice && commute(ready.get(index)!, chosen)));

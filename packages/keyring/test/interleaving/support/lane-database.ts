@@ -90,6 +90,13 @@ export class LaneDatabase {
     const observer = await connect(test.adminUrl);
     // Who closes a ring of waiting transactions finds it at once, and is its victim: the same one in every replay.
     await observer.run(`alter database ${test.name} set deadlock_timeout = '1ms'`);
+    // What a serializable transaction has read, and so which others it refuses, depends on how its statements are planned.
+    for (const way of ['enable_seqscan', 'enable_bitmapscan']) {
+      await observer.run(`alter database ${test.name} set ${way} = off`);
+    }
+    for (const table of [...tables, ...leftBehind]) {
+      await observer.run(`alter table ${table} set (autovacuum_enabled = off)`);
+    }
     const resetter = await connect(test.adminUrl);
     await resetter.run('set session_replication_role = replica');
     const database = pgDatabase({ connectionString: test.serviceUrl, maxConnections: 2 });
@@ -205,8 +212,9 @@ export class LaneDatabase {
       open: (row, keyId, envelope) =>
         open(keys.find(({ id }) => id === keyId)!.key, keyId, envelope, aad(row, keyId)).toString(),
       reset: async () => {
-        if (++this.#resets % RESETS_PER_VACUUM === 0)
+        if (this.#resets++ % RESETS_PER_VACUUM === 0) {
           await this.#resetter.run(`vacuum ${[...tables, ...leftBehind].join(', ')}`);
+        }
         await this.#resetter.run(restore);
       },
     };
