@@ -132,15 +132,15 @@ test('a worker that is told to stop gives back what it has, and leaves nothing b
 test('a large project is parted among three processes, and the part of one that is killed is done by another', async () => {
   const [project] = (await makeProjects(fleet.keyring, 1, 1)) as [KnownProject];
   await fillProject(fleet.installation, project, 3_000);
-  const workers = await Promise.all([1, 2, 3].map(() => fleet.start({ GATED: 'yes', BATCH_SIZE: '100' })));
+  const workers = await Promise.all([1, 2, 3].map(() => fleet.start({ GATED: 'rows', BATCH_SIZE: '100' })));
   await everybodyKnown();
   const { id } = await fleet.keyring.rotations.request({ projects: 'all', pace: 'full' });
-  const driver = await Promise.race(workers.map((worker) => worker.says('unit').then(() => worker)));
-  driver.open();
-  const others = workers.filter((worker) => worker !== driver);
-  const killed = await Promise.race(others.map((worker) => worker.says('unit').then(() => worker)));
-  expect(await killed.end('SIGKILL')).toBe('SIGKILL');
-  for (const worker of others) if (worker !== killed) worker.open();
+  // Three parts, one each.
+  await Promise.all(workers.map((worker) => worker.says('holds')));
+  const { runner } = await detailOf(fleet.keyring, id);
+  const killed = workers.find(({ pid }) => runner?.includes(`:${String(pid)}:`) === false);
+  expect(await killed?.end('SIGKILL')).toBe('SIGKILL');
+  for (const worker of workers) if (worker !== killed) worker.open();
   await completed(id);
   await expectEverySecretFresh(fleet.installation, fleet.keyring, [project]);
   expect((await detailOf(fleet.keyring, id)).rows).toMatchObject({ total: 3_001, moved: 3_001, verified: 3_001 });

@@ -1,6 +1,7 @@
 /**
  * A worker as a process of its own, until SIGTERM. Says on its standard output, one JSON object a line, what happens to it.
- * With GATED it holds every unit that it takes until a line comes on its standard input; from then on it holds none.
+ * With GATED it holds every unit that it takes, or with GATED=rows every part of a large project, until a line comes on its
+ * standard input; from then on it holds none.
  *
  *   node --conditions=@meshhook/source worker-process.ts     settings from the environment: no URL in a list of processes
  */
@@ -34,7 +35,10 @@ const keyring: Keyring = {
     async work(unit, options) {
       say({ unit: unit.projectIds.length });
       const aborted = options?.signal === undefined ? [] : [once(options.signal, 'abort')];
-      await Promise.race([gate, ...aborted]);
+      if (GATED !== 'rows' || unit.kind === 'rows') {
+        if (GATED !== undefined) say({ holds: unit.kind });
+        await Promise.race([gate, ...aborted]);
+      }
       const result = await opened.rotations.work(unit, options);
       say(unit.kind === 'rows' ? { rows: unit.rows } : { done: unit.projectIds.length });
       return result;
