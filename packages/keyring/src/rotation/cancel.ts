@@ -1,7 +1,7 @@
 import { retried } from '../db/retried.ts';
 import { KeyringError } from '../errors.ts';
-import { markRolledBack } from '../keyring/store.ts';
 import type { RotationContext } from './context.ts';
+import { recordCanceled } from './endings.ts';
 import { cancelUnpromoted } from './project-store.ts';
 import { lockRotation } from './rotation-store.ts';
 import { settleRotation } from './settle.ts';
@@ -19,24 +19,12 @@ export async function cancelRotation(context: RotationContext, rotationId: strin
         remedy: `Turn back what is not finalized: \`mh-keys rotations rollback ${rotationId}\`.`,
       });
     }
-    // A version that was staged and never used is never used.
-    await markRolledBack(
-      tx,
-      canceled.flatMap(({ targetKeyId }) => targetKeyId ?? []),
-    );
     await context.audit.record(tx, {
       action: 'rotation.cancel_requested',
       subject: `rotation:${rotationId}`,
       details: { projects: canceled.length },
     });
-    await context.audit.recordAll(
-      tx,
-      canceled.map(({ projectId }) => ({
-        action: 'rotation.project_canceled',
-        projectId,
-        subject: `rotation:${rotationId}`,
-      })),
-    );
+    await recordCanceled(context, tx, rotationId, canceled);
     await settleRotation(context, tx, rotationId);
   });
 }

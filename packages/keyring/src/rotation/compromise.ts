@@ -7,6 +7,7 @@ import { unknownKey } from '../keyring/refusal.ts';
 import { markCompromised, markRolledBack, movePrimary, selectLatestVersion, selectPrimary } from '../keyring/store.ts';
 import { boundedTransaction } from './bounded.ts';
 import type { RotationContext } from './context.ts';
+import { promotedEntry } from './entries.ts';
 import { insertPromotedProject, isInOpenRotation, overtakeProject, selectOpenEmergency } from './project-store.ts';
 import { insertRotation } from './rotation-store.ts';
 import { settleRotation } from './settle.ts';
@@ -122,9 +123,9 @@ async function exchange(
     pacing: { pace: 'full', maxRate: undefined },
   });
   await insertPromotedProject(tx, { rotationId, projectId, sourceKeyId: source, targetKeyId: nextId });
-  const about = { projectId, subject: `key:${nextId}`, reason, details: { rotation: rotationId, from: source } };
   await audit.record(tx, { action: 'rotation.requested', projectId, subject: `rotation:${rotationId}`, reason });
-  await audit.record(tx, { action: 'key.promoted', ...about });
+  const promoted = promotedEntry(rotationId, { projectId, sourceKeyId: source, targetKeyId: nextId });
+  await audit.record(tx, { ...promoted, reason });
   return { rotationId, overtaken: open.map((one) => one.rotationId) };
 }
 

@@ -3,6 +3,7 @@ import { requireSoundCatalog } from '../keyring/columns.ts';
 import { markRolledBack, startRetention } from '../keyring/store.ts';
 import { boundedTransaction } from './bounded.ts';
 import type { RotationContext } from './context.ts';
+import { canceledEntry } from './entries.ts';
 import type { Signer } from '../keyring/signing-keys.ts';
 import { endProjects, moveProject, type ProjectProgress } from './project-store.ts';
 import { clearQuarantine, replaceQuarantine } from './quarantine-store.ts';
@@ -77,14 +78,26 @@ export async function cancel(context: RotationContext, progress: ProjectProgress
     if (!(await moveProject(tx, progress, { to: 'canceled', errorCode: 'rolled_back_before_promote' }))) {
       throw new Overtaken();
     }
-    if (progress.targetKeyId !== undefined) await markRolledBack(tx, [progress.targetKeyId]);
-    await context.audit.record(tx, {
-      action: 'rotation.project_canceled',
-      projectId: progress.projectId,
-      subject: `rotation:${progress.rotationId}`,
-    });
+    await recordCanceled(context, tx, progress.rotationId, [progress]);
   });
   return 'rest';
+}
+
+/** Of projects that were canceled in this transaction: what was staged for them is never used, and the trail says so. */
+export async function recordCanceled(
+  { audit }: Pick<RotationContext, 'audit'>,
+  tx: Queryable,
+  rotationId: string,
+  projects: readonly { readonly projectId: string; readonly targetKeyId: string | undefined }[],
+): Promise<void> {
+  await markRolledBack(
+    tx,
+    projects.flatMap(({ targetKeyId }) => targetKeyId ?? []),
+  );
+  await audit.recordAll(
+    tx,
+    projects.map(({ projectId }) => canceledEntry(rotationId, projectId)),
+  );
 }
 
 /** Nothing can be made of the new version: the project's part in the rotation is over, and its old version goes on. */

@@ -8,6 +8,7 @@ import type { BlockRange } from './batches.ts';
 import { boundedTransaction, LOCK_WAIT_MS } from './bounded.ts';
 import type { RotationContext } from './context.ts';
 import { block, blockRows, cancel, fail, finalize, Overtaken } from './endings.ts';
+import { promotedEntry, rolledBackEntry, sweptEntry } from './entries.ts';
 import {
   moveProject,
   noteRowsToMove,
@@ -191,12 +192,10 @@ async function promote(
     // Pointer first, the rotation's row last, as a sweep and the end of a project take them.
     if (!(await movePrimary(tx, { projectId, from: source, to: target, waitMs }))) throw new Overtaken();
     if (!(await moveProject(tx, progress, { to: 'sweeping' }))) throw new Overtaken();
-    await context.audit.record(tx, {
-      action: 'key.promoted',
-      projectId,
-      subject: `key:${target}`,
-      details: { rotation: progress.rotationId, from: source },
-    });
+    await context.audit.record(
+      tx,
+      promotedEntry(progress.rotationId, { projectId, sourceKeyId: source, targetKeyId: target }),
+    );
   });
 }
 
@@ -214,12 +213,10 @@ async function turnBack(
     if (!(await movePrimary(tx, { projectId, from: target, to: source, waitMs }))) throw new Overtaken();
     await markRolledBack(tx, [target]);
     if (!(await moveProject(tx, progress, { to: 'rolling_back', direction: 'back' }))) throw new Overtaken();
-    await context.audit.record(tx, {
-      action: 'key.rolled_back',
-      projectId,
-      subject: `key:${target}`,
-      details: { rotation: progress.rotationId, to: source },
-    });
+    await context.audit.record(
+      tx,
+      rolledBackEntry(progress.rotationId, { projectId, sourceKeyId: source, targetKeyId: target }),
+    );
   });
 }
 
@@ -277,11 +274,7 @@ async function sweep(
   if (swept !== 'clear') return swept;
   await boundedTransaction(context.database, async (tx) => {
     if (!(await moveProject(tx, progress, { to: 'verifying' }))) throw new Overtaken();
-    await context.audit.record(tx, {
-      action: 'rotation.project_swept',
-      projectId: progress.projectId,
-      subject: `rotation:${progress.rotationId}`,
-    });
+    await context.audit.record(tx, sweptEntry(progress.rotationId, progress.projectId));
   });
   return 'again';
 }

@@ -1,7 +1,8 @@
 import type { Queryable } from '../../db/port.ts';
 import { markRolledBack, movePrimaries } from '../../keyring/store.ts';
 import type { RotationContext } from '../context.ts';
-import { finalizeAll, Overtaken, type ProvedProject } from '../endings.ts';
+import { finalizeAll, Overtaken, recordCanceled, type ProvedProject } from '../endings.ts';
+import { promotedEntry, rolledBackEntry, sweptEntry } from '../entries.ts';
 import type { ProjectProgress } from '../project-store.ts';
 import type { Direction } from '../rotation-store.ts';
 import { moveProjects, selectHeads, stageProjects } from './fleet-store.ts';
@@ -34,7 +35,7 @@ export const stage: Step<ProjectProgress, StagedProject> = (context, rotationId,
       if (versions === undefined) return [];
       return [{ ...one, state: 'staged', sourceKeyId: versions.source, targetKeyId: versions.key.id }];
     });
-    const { done, opened } = await inTransaction(context, async (tx) => {
+    const { done, opened } = await setTransaction(context.database, async (tx) => {
       const ours = await stageProjects(tx, rotationId, staged);
       const keys = [...next].filter(([projectId]) => ours.has(projectId)).map(([, { key }]) => key);
       await context.dataKeys.insertAll(tx, keys);
@@ -61,12 +62,7 @@ export const promote: Step<StagedProject, StagedProject> = async (context, rotat
       if ((await moveProjects(tx, rotationId, moved, 'promote')) < moved.length) throw new Overtaken();
       await context.audit.recordAll(
         tx,
-        moved.map(({ projectId, sourceKeyId, targetKeyId }) => ({
-          action: 'key.promoted',
-          projectId,
-          subject: `key:${targetKeyId}`,
-          details: { rotation: rotationId, from: sourceKeyId },
-        })),
+        moved.map((one) => promotedEntry(rotationId, one)),
       );
       return moved.map((one) => ({ ...one, state: 'sweeping', promoted: true }));
     }),
@@ -88,12 +84,7 @@ export const turnBack: Step<StagedProject, StagedProject> = async (context, rota
       if ((await moveProjects(tx, rotationId, moved, 'turnBack')) < moved.length) throw new Overtaken();
       await context.audit.recordAll(
         tx,
-        moved.map(({ projectId, sourceKeyId, targetKeyId }) => ({
-          action: 'key.rolled_back',
-          projectId,
-          subject: `key:${targetKeyId}`,
-          details: { rotation: rotationId, to: sourceKeyId },
-        })),
+        moved.map((one) => rolledBackEntry(rotationId, one)),
       );
       return moved.map((one) => ({ ...one, state: 'rolling_back', direction: 'back' }));
     }),
@@ -107,20 +98,9 @@ export async function cancel(
   projects: readonly ProjectProgress[],
 ): Promise<string[]> {
   return together(projects, (part) =>
-    inTransaction(context, async (tx) => {
+    setTransaction(context.database, async (tx) => {
       if ((await moveProjects(tx, rotationId, part, 'cancel')) < part.length) throw new Overtaken();
-      await markRolledBack(
-        tx,
-        part.flatMap(({ targetKeyId }) => targetKeyId ?? []),
-      );
-      await context.audit.recordAll(
-        tx,
-        part.map(({ projectId }) => ({
-          action: 'rotation.project_canceled',
-          projectId,
-          subject: `rotation:${rotationId}`,
-        })),
-      );
+      await recordCanceled(context, tx, rotationId, part);
       return part.map(({ projectId }) => projectId);
     }),
   );
@@ -129,15 +109,11 @@ export async function cancel(
 /** sweeping → verifying: no row is left under another version. */
 export const endSweep: Step<StagedProject, StagedProject> = (context, rotationId, projects) =>
   together(projects, (part) =>
-    inTransaction(context, async (tx) => {
+    setTransaction(context.database, async (tx) => {
       if ((await moveProjects(tx, rotationId, part, 'endSweep')) < part.length) throw new Overtaken();
       await context.audit.recordAll(
         tx,
-        part.map(({ projectId }) => ({
-          action: 'rotation.project_swept',
-          projectId,
-          subject: `rotation:${rotationId}`,
-        })),
+        part.map(({ projectId }) => sweptEntry(rotationId, projectId)),
       );
       return part.map((one) => ({ ...one, state: 'verifying' }));
     }),
@@ -152,7 +128,7 @@ export async function end(
   if (proved.length === 0) return [];
   const signer = await context.signer();
   return together(proved, (part) =>
-    inTransaction(context, async (tx) => {
+    setTransaction(context.database, async (tx) => {
       await finalizeAll(context, tx, part, to, signer);
       return part.map(({ progress }) => progress.projectId);
     }),
@@ -166,7 +142,7 @@ async function movePointers(
   direction: Direction,
   rest: (tx: Queryable, moved: readonly StagedProject[]) => Promise<StagedProject[]>,
 ): Promise<StagedProject[]> {
-  const done = await inTransaction(context, async (tx) => {
+  const done = await setTransaction(context.database, async (tx) => {
     const ids = await movePrimaries(
       tx,
       projects.map(({ projectId, sourceKeyId, targetKeyId }) =>
@@ -180,8 +156,4 @@ async function movePointers(
   });
   for (const { projectId } of done) context.dataKeys.forgetPrimary(projectId);
   return done;
-}
-
-function inTransaction<T>(context: RotationContext, work: (tx: Queryable) => Promise<T>): Promise<T> {
-  return setTransaction(context.database, work);
 }
