@@ -17,7 +17,7 @@ import {
   type ProjectProgress,
 } from './project-store.ts';
 import type { Direction } from './rotation-store.ts';
-import { countOthers } from './rows-store.ts';
+import { countOthersByColumn, totalOf } from './rows-store.ts';
 import { partsOf, sweepBlocks, sweepProject } from './sweep.ts';
 import { verifyProject } from './verify.ts';
 import { backoffMs, waitedMs } from './wait.ts';
@@ -331,15 +331,15 @@ async function sweepTo(
   if (trouble !== undefined) {
     return block(context, progress, 'key_unavailable', `Nothing can be moved to its version: ${trouble}`);
   }
-  const others = await countOthers(context.database, progress.projectId, keyId);
+  const others = await countOthersByColumn(context.database, progress.projectId, keyId);
   await boundedTransaction(context.database, (tx) =>
-    noteRowsToMove(tx, progress.rotationId, [{ ...progress, rows: others }]),
+    noteRowsToMove(tx, progress.rotationId, [{ ...progress, rows: totalOf(others) }]),
   );
   if (partRows !== undefined) {
-    const parts = await partsOf(context, progress, keyId, columns, partRows);
+    const parts = await partsOf(context, columns, others, partRows);
     if (parts.length > 1) return { parts: parts.map((part) => toUnit(progress, part)) };
   }
-  const { unreadable, held, fruitful } = await sweepProject(context, progress, keyId, columns, signal);
+  const { unreadable, held, fruitful } = await sweepProject(context, progress, keyId, columns, others, signal);
   if (unreadable.size === 0 && held === 0) return 'clear';
   if (held > 0) {
     const tried = fruitful ? 1 : attempt;

@@ -206,8 +206,7 @@ export async function countOthersByColumn(
   return others;
 }
 
-/** Encrypted rows of a project that are not under `keyId`, over every registered column. */
-export async function countOthers(database: Queryable, projectId: string, keyId: string): Promise<number> {
-  const others = await countOthersByColumn(database, projectId, keyId);
-  return [...others.values()].reduce((sum, rows) => sum + rows, 0);
+/** Over every column. */
+export function totalOf(byColumn: ReadonlyMap<string, number>): number {
+  return [...byColumn.values()].reduce((sum, rows) => sum + rows, 0);
 }

@@ -5,7 +5,7 @@ import type { RotationContext } from './context.ts';
 import type { ProjectProgress } from './project-store.ts';
 import { LOCK_WAIT_MS } from './bounded.ts';
 import { eachBatch, eachBlockRange, extentForBlocks, wholeTable, type BlockRange } from './batches.ts';
-import { countOthersByColumn, replacement, replaceCiphertexts, type Replacement } from './rows-store.ts';
+import { countOthersByColumn, totalOf, replacement, replaceCiphertexts, type Replacement } from './rows-store.ts';
 import { isUnreadable, RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
 
 export interface SweepResult {
@@ -19,32 +19,33 @@ export interface SweepResult {
 
 /**
  * Moves every encrypted row of a project to `keyId`, in passes, until none is left but those that do not open or that
- * others hold; it waits for nobody. Where it stopped is nowhere written down: the rows say it.
+ * others hold; it waits for nobody. Where it stopped is nowhere written down: the rows say it. `others`: those there are to
+ * move, by column label.
  */
 export async function sweepProject(
   context: RotationContext,
   progress: ProjectProgress,
   keyId: string,
   columns: readonly EncryptedColumn[],
+  others: ReadonlyMap<string, number>,
   signal: AbortSignal,
 ): Promise<SweepResult> {
   const target = await context.dataKeys.get(progress.projectId, keyId);
-  let others = await countOthersByColumn(context.database, progress.projectId, keyId);
+  let left = others;
   let fruitful = false;
   for (;;) {
     const unreadable = new Map<string, readonly Unreadable[]>();
     let moved = 0;
     for (const column of columns) {
-      const rows = others.get(column.label) ?? 0;
+      const rows = left.get(column.label) ?? 0;
       if (rows === 0) continue;
       const pass = await sweepColumn(context, progress, target, column, rows, signal);
       moved += pass.moved;
       if (pass.unreadable.size > 0) unreadable.set(column.label, [...pass.unreadable.values()]);
     }
     signal.throwIfAborted();
-    others = await countOthersByColumn(context.database, progress.projectId, keyId);
-    const remaining = [...others.values()].reduce((sum, rows) => sum + rows, 0);
-    const held = [...unreadable.values()].reduce((sum, rows) => sum - rows.length, remaining);
+    left = await countOthersByColumn(context.database, progress.projectId, keyId);
+    const held = [...unreadable.values()].reduce((sum, rows) => sum - rows.length, totalOf(left));
     if (moved > 0) fruitful = true;
     if (held <= 0 || moved === 0) return { unreadable, held: Math.max(held, 0), fruitful };
   }
@@ -92,12 +93,10 @@ export async function sweepBlocks(
 /** A pass in parts of about `partRows` rows, where it is that long: ranges of blocks of each table that is read by blocks. */
 export async function partsOf(
   context: RotationContext,
-  progress: ProjectProgress,
-  keyId: string,
   columns: readonly EncryptedColumn[],
+  others: ReadonlyMap<string, number>,
   partRows: number,
 ): Promise<{ label: string; range: BlockRange }[]> {
-  const others = await countOthersByColumn(context.database, progress.projectId, keyId);
   const parts: { label: string; range: BlockRange }[] = [];
   for (const column of columns) {
     const rows = others.get(column.label) ?? 0;
