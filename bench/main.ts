@@ -9,11 +9,15 @@ import { parseArgs } from 'node:util';
 import { startBench, type Measure } from './support.ts';
 import { renderTable } from './table.ts';
 import { againMeasures } from './again.ts';
+import { appMeasures } from './app.ts';
+import { auditMeasures } from './audit.ts';
 import { fleetMeasures } from './fleet.ts';
 import { getMeasures } from './get.ts';
 import { pgcryptoMeasures } from './pgcrypto.ts';
 import { readMeasures } from './reads.ts';
 import { smallMeasures } from './small.ts';
+import { rewrapMeasures } from './rewrap.ts';
+import { scheduleMeasures } from './schedule.ts';
 import { sweepMeasures } from './sweep.ts';
 import { workerMeasures } from './workers.ts';
 
@@ -22,10 +26,14 @@ const suites: Readonly<Record<string, (bench: Awaited<ReturnType<typeof startBen
   small: smallMeasures,
   fleet: fleetMeasures,
   workers: workerMeasures,
+  rewrap: rewrapMeasures,
   again: againMeasures,
   pgcrypto: pgcryptoMeasures,
   get: getMeasures,
   reads: readMeasures,
+  audit: auditMeasures,
+  app: appMeasures,
+  schedule: scheduleMeasures,
 };
 
 const { values } = parseArgs({

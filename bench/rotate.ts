@@ -29,7 +29,10 @@ export async function rotateApart(
   keyring: Keyring,
   { serviceUrl, rootKey }: Pick<BenchDatabase, 'serviceUrl' | 'rootKey'>,
 ): Promise<Timed & { readonly peakBytes: number }> {
-  const rotator = fork(path.join(import.meta.dirname, 'rotating-process.ts'));
+  // As `npm start` starts the process that rotates.
+  const rotator = fork(path.join(import.meta.dirname, 'rotating-process.ts'), {
+    execArgv: ['--max-semi-space-size=16'],
+  });
   try {
     const start = performance.now();
     const { id } = await keyring.rotations.request({ projects: 'all', reason: 'bench', pace: 'full' });

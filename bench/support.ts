@@ -10,7 +10,8 @@ import { auditTrail } from '../packages/keyring/src/audit/audit.ts';
 import { secretAadBuilder } from '../packages/keyring/src/envelope/aad.ts';
 import { seal } from '../packages/keyring/src/envelope/seal.ts';
 import { DataKeys } from '../packages/keyring/src/keyring/data-keys.ts';
-import { openWrappingKeys } from '../packages/keyring/src/keyring/wrapping-keys.ts';
+import { openWrappingKeys } from '../packages/keyring/src/keyring/open-wrapping-keys.ts';
+import { rootKeysOf } from '../packages/keyring/src/keyring/root-keys.ts';
 import { openRootKey } from '../packages/keyring/src/providers/registry.ts';
 
 /** One row of the report; `numbers` is what later runs compare with. */
@@ -81,8 +82,9 @@ export async function startBench({ quick }: { quick: boolean }): Promise<Bench> 
       const open = (): Promise<Keyring> => openKeyring({ database: serviceUrl, rootKey, actor: 'bench' });
       const dataKeys = async (): Promise<{ keys: DataKeys; close: () => Promise<void> }> => {
         const database = pgDatabase({ connectionString: serviceUrl });
-        const audit = auditTrail(database, 'bench');
-        const wrapping = await openWrappingKeys(database, await openRootKey(rootKey, { cwd: '/' }), audit);
+        const audit = auditTrail('bench');
+        const root = await openRootKey(rootKey, { cwd: '/' });
+        const wrapping = await openWrappingKeys(database, rootKeysOf(root), audit);
         const options = { keyCacheSize: 1_000_000, keyCacheMs: 86_400_000, now: () => new Date() };
         return { keys: new DataKeys(database, wrapping, audit, options), close: () => database.close() };
       };
@@ -151,7 +153,7 @@ async function fill(
 
 /** Version 1 of each project, and its keyring: what its first put would make, for many at once. */
 async function insertFirstKeys(client: pg.Client, keys: DataKeys, projectIds: readonly string[]): Promise<void> {
-  const first = projectIds.map((id) => keys.create(id, 1));
+  const first = await Promise.all(projectIds.map((id) => keys.create(id, 1)));
   await client.query(
     `with made as (
        insert into keyring.encryption_keys

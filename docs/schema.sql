@@ -9,11 +9,12 @@ create role keyring_mover nosuper inherit nocreaterole nocreatedb nocanlogin nor
 
 create role keyring_owner nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
 
-create role keyring_service nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
+create role keyring_service nosuper noinherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
 
 create role service_role nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
 
 grant anon to schema_migrator with inherit false, set false, admin true;
+grant authenticated to keyring_service with inherit false, set true, admin false;
 grant authenticated to schema_migrator with inherit false, set false, admin true;
 grant keyring_mover to schema_migrator with inherit true, set true, admin true;
 grant keyring_owner to schema_migrator with inherit true, set true, admin true;
@@ -29,6 +30,7 @@ grant usage on schema auth to service_role;
 
 create schema keyring authorization keyring_owner;
 comment on schema keyring is 'MeshHook Keyring: versioned keys, their rotation and its trail. Not for PostgREST.';
+grant usage on schema keyring to keyring_auditor;
 grant usage on schema keyring to keyring_mover;
 grant usage on schema keyring to keyring_service;
 
@@ -48,6 +50,181 @@ create type keyring_jobs.job_state as enum ('created', 'retry', 'active', 'compl
 alter type keyring_jobs.job_state owner to keyring_owner;
 grant usage on type keyring_jobs.job_state to public;
 
+create table keyring.access_settings (
+  only_row boolean not null default true,
+  two_people boolean not null default true,
+  constraint access_settings_only_row_check CHECK (only_row),
+  constraint access_settings_pkey PRIMARY KEY (only_row)
+);
+alter table keyring.access_settings owner to keyring_owner;
+alter table keyring.access_settings enable row level security;
+alter table keyring.access_settings force row level security;
+CREATE TRIGGER guard_access_settings BEFORE UPDATE ON keyring.access_settings FOR EACH ROW EXECUTE FUNCTION keyring.guard_access_settings();
+create policy keyring_roles on keyring.access_settings for all to keyring_owner, keyring_service using (true) with check (true);
+comment on column keyring.access_settings.two_people is 'Is the rule of two people wanted? It is in force while there are two admins, too';
+grant select on table keyring.access_settings to keyring_service;
+grant update on column keyring.access_settings.two_people to keyring_service;
+
+create table keyring.api_tokens (
+  id uuid not null default gen_random_uuid(),
+  name text not null,
+  digest bytea not null,
+  role text,
+  permissions text[],
+  project_ids uuid[],
+  person text not null,
+  created_by text not null,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  expires_at timestamp with time zone not null,
+  last_used_at timestamp with time zone,
+  revoked_at timestamp with time zone,
+  revoked_by text,
+  constraint api_tokens_check CHECK (((role IS NULL) <> (permissions IS NULL))),
+  constraint api_tokens_check1 CHECK (((role IS DISTINCT FROM 'instance_admin'::text) OR (project_ids IS NULL))),
+  constraint api_tokens_check2 CHECK (((revoked_at IS NULL) = (revoked_by IS NULL))),
+  constraint api_tokens_created_by_check CHECK (((length(created_by) >= 1) AND (length(created_by) <= 200))),
+  constraint api_tokens_digest_check CHECK ((octet_length(digest) = 32)),
+  constraint api_tokens_digest_key UNIQUE (digest),
+  constraint api_tokens_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200))),
+  constraint api_tokens_permissions_check CHECK (((cardinality(permissions) >= 1) AND (cardinality(permissions) <= 20))),
+  constraint api_tokens_person_check CHECK (((length(person) >= 1) AND (length(person) <= 200))),
+  constraint api_tokens_pkey PRIMARY KEY (id),
+  constraint api_tokens_project_ids_check CHECK (((cardinality(project_ids) >= 1) AND (cardinality(project_ids) <= 1000))),
+  constraint api_tokens_revoked_by_check CHECK (((length(revoked_by) >= 1) AND (length(revoked_by) <= 200))),
+  constraint api_tokens_role_check CHECK ((role = ANY (ARRAY['instance_admin'::text, 'project_admin'::text, 'auditor'::text, 'service'::text])))
+);
+alter table keyring.api_tokens owner to keyring_owner;
+alter table keyring.api_tokens enable row level security;
+alter table keyring.api_tokens force row level security;
+CREATE TRIGGER guard_api_token BEFORE UPDATE ON keyring.api_tokens FOR EACH ROW EXECUTE FUNCTION keyring.guard_api_token();
+create policy keyring_auditor on keyring.api_tokens for select to keyring_auditor using (true);
+create policy keyring_roles on keyring.api_tokens for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.api_tokens is 'What a token may do, and its SHA-256. The token itself was shown once and is nowhere';
+comment on column keyring.api_tokens.project_ids is 'Null: in all projects';
+comment on column keyring.api_tokens.person is 'Who is answerable for it: the rule of two people takes it for this person';
+grant insert, select on table keyring.api_tokens to keyring_service;
+grant select on column keyring.api_tokens.id to keyring_auditor;
+grant select on column keyring.api_tokens.name to keyring_auditor;
+grant select on column keyring.api_tokens.role to keyring_auditor;
+grant select on column keyring.api_tokens.permissions to keyring_auditor;
+grant select on column keyring.api_tokens.project_ids to keyring_auditor;
+grant select on column keyring.api_tokens.person to keyring_auditor;
+grant select on column keyring.api_tokens.created_by to keyring_auditor;
+grant select on column keyring.api_tokens.created_at to keyring_auditor;
+grant select on column keyring.api_tokens.expires_at to keyring_auditor;
+grant select on column keyring.api_tokens.last_used_at to keyring_auditor;
+grant update on column keyring.api_tokens.last_used_at to keyring_service;
+grant select on column keyring.api_tokens.revoked_at to keyring_auditor;
+grant update on column keyring.api_tokens.revoked_at to keyring_service;
+grant select on column keyring.api_tokens.revoked_by to keyring_auditor;
+grant update on column keyring.api_tokens.revoked_by to keyring_service;
+
+create table keyring.approvals (
+  id uuid not null default gen_random_uuid(),
+  action text not null,
+  subject text not null,
+  project_id uuid,
+  reason text,
+  state text not null,
+  requested_by text not null,
+  requester text not null,
+  requested_at timestamp with time zone not null default clock_timestamp(),
+  expires_at timestamp with time zone not null default (clock_timestamp() + '24:00:00'::interval),
+  decided_by text,
+  decider text,
+  decided_at timestamp with time zone,
+  consumed_at timestamp with time zone,
+  consumed_in xid8,
+  constraint approvals_action_check CHECK ((action = ANY (ARRAY['key.destroy_early'::text, 'retention.shorten'::text, 'quarantine.discard'::text, 'admin.grant'::text, 'admin.remove'::text, 'rule.switch_off'::text]))),
+  constraint approvals_decided_by_check CHECK (((length(decided_by) >= 1) AND (length(decided_by) <= 200))),
+  constraint approvals_decider_check CHECK (((length(decider) >= 1) AND (length(decider) <= 200))),
+  constraint approvals_pkey PRIMARY KEY (id),
+  constraint approvals_reason_check CHECK ((length(reason) <= 1000)),
+  constraint approvals_requested_by_check CHECK (((length(requested_by) >= 1) AND (length(requested_by) <= 200))),
+  constraint approvals_requester_check CHECK (((length(requester) >= 1) AND (length(requester) <= 200))),
+  constraint approvals_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'approved'::text, 'rejected'::text, 'consumed'::text, 'waived'::text]))),
+  constraint approvals_subject_check CHECK (((length(subject) >= 1) AND (length(subject) <= 400)))
+);
+alter table keyring.approvals owner to keyring_owner;
+alter table keyring.approvals enable row level security;
+alter table keyring.approvals force row level security;
+CREATE INDEX approvals_by_time ON keyring.approvals USING btree (requested_at DESC, id DESC);
+CREATE UNIQUE INDEX one_open_approval ON keyring.approvals USING btree (action, subject, requester) WHERE (state = ANY (ARRAY['pending'::text, 'approved'::text]));
+CREATE TRIGGER guard_approval BEFORE INSERT OR UPDATE ON keyring.approvals FOR EACH ROW EXECUTE FUNCTION keyring.guard_approval();
+create policy keyring_auditor on keyring.approvals for select to keyring_auditor using (true);
+create policy keyring_roles on keyring.approvals for all to keyring_owner, keyring_service using (true) with check (true);
+comment on column keyring.approvals.requester is 'The person who asked, whichever token or session it was done with. requested_by is the actor';
+comment on column keyring.approvals.consumed_in is 'The transaction that did what was approved';
+grant select on table keyring.approvals to keyring_auditor;
+grant select on table keyring.approvals to keyring_service;
+grant insert on column keyring.approvals.action to keyring_service;
+grant insert on column keyring.approvals.subject to keyring_service;
+grant insert on column keyring.approvals.project_id to keyring_service;
+grant insert on column keyring.approvals.reason to keyring_service;
+grant insert, update on column keyring.approvals.state to keyring_service;
+grant insert on column keyring.approvals.requested_by to keyring_service;
+grant insert on column keyring.approvals.requester to keyring_service;
+grant update on column keyring.approvals.decided_by to keyring_service;
+grant update on column keyring.approvals.decider to keyring_service;
+grant update on column keyring.approvals.decided_at to keyring_service;
+grant update on column keyring.approvals.consumed_at to keyring_service;
+grant update on column keyring.approvals.consumed_in to keyring_service;
+
+create table keyring.audit_archives (
+  through bigint not null,
+  note text not null,
+  transaction_id xid8 not null default pg_current_xact_id(),
+  archived_at timestamp with time zone not null default clock_timestamp(),
+  constraint audit_archives_note_check CHECK (((length(note) >= 1) AND (length(note) <= 2000))),
+  constraint audit_archives_pkey PRIMARY KEY (through),
+  constraint audit_archives_through_check CHECK ((through > 0))
+);
+alter table keyring.audit_archives owner to keyring_owner;
+alter table keyring.audit_archives enable row level security;
+alter table keyring.audit_archives force row level security;
+CREATE TRIGGER audit_is_append_only BEFORE DELETE OR UPDATE ON keyring.audit_archives FOR EACH ROW EXECUTE FUNCTION keyring.refuse_audit_change();
+CREATE TRIGGER audit_is_not_truncated BEFORE TRUNCATE ON keyring.audit_archives FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_audit_change();
+create policy keyring_append on keyring.audit_archives for insert to keyring_owner with check (true);
+create policy keyring_roles on keyring.audit_archives for select to keyring_owner, keyring_service using (true);
+comment on table keyring.audit_archives is 'Up to which place the trail went into a file, and was removed here; signed';
+grant select on table keyring.audit_archives to keyring_service;
+
+create table keyring.audit_checkpoints (
+  id bigint not null generated always as identity,
+  size bigint not null,
+  floor_id bigint not null,
+  note text not null,
+  signing_key_id uuid not null,
+  mark_id bigint,
+  mark_xid xid8,
+  signed_at timestamp with time zone not null default clock_timestamp(),
+  constraint audit_checkpoints_check CHECK (((mark_id IS NULL) = (mark_xid IS NULL))),
+  constraint audit_checkpoints_note_check CHECK (((length(note) >= 1) AND (length(note) <= 2000))),
+  constraint audit_checkpoints_pkey PRIMARY KEY (id),
+  constraint audit_checkpoints_signing_key_id_fkey FOREIGN KEY (signing_key_id) REFERENCES keyring.signing_keys(id),
+  constraint audit_checkpoints_size_check CHECK ((size > 0))
+);
+alter table keyring.audit_checkpoints owner to keyring_owner;
+alter table keyring.audit_checkpoints enable row level security;
+alter table keyring.audit_checkpoints force row level security;
+CREATE INDEX audit_checkpoints_size ON keyring.audit_checkpoints USING btree (size);
+CREATE TRIGGER audit_is_append_only BEFORE DELETE OR UPDATE ON keyring.audit_checkpoints FOR EACH ROW EXECUTE FUNCTION keyring.refuse_audit_change();
+CREATE TRIGGER audit_is_not_truncated BEFORE TRUNCATE ON keyring.audit_checkpoints FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_audit_change();
+CREATE TRIGGER guard_audit_checkpoint BEFORE INSERT ON keyring.audit_checkpoints FOR EACH ROW EXECUTE FUNCTION keyring.guard_audit_checkpoint();
+create policy keyring_append on keyring.audit_checkpoints for insert to keyring_owner, keyring_service with check (true);
+create policy keyring_archive on keyring.audit_checkpoints for delete to keyring_owner using (true);
+create policy keyring_roles on keyring.audit_checkpoints for select to keyring_owner, keyring_service using (true);
+comment on table keyring.audit_checkpoints is 'How long the chain was, and its head, signed: a C2SP signed note each';
+comment on column keyring.audit_checkpoints.floor_id is 'Every entry up to this id has its place: no transaction is left that could bring another one';
+comment on column keyring.audit_checkpoints.mark_id is 'The next floor, once every transaction up to mark_xid is over. Null: the floor is the last entry';
+grant select on table keyring.audit_checkpoints to keyring_service;
+grant insert on column keyring.audit_checkpoints.size to keyring_service;
+grant insert on column keyring.audit_checkpoints.floor_id to keyring_service;
+grant insert on column keyring.audit_checkpoints.note to keyring_service;
+grant insert on column keyring.audit_checkpoints.signing_key_id to keyring_service;
+grant insert on column keyring.audit_checkpoints.mark_id to keyring_service;
+grant insert on column keyring.audit_checkpoints.mark_xid to keyring_service;
+
 create table keyring.audit_log (
   id bigint not null generated always as identity,
   at timestamp with time zone not null default clock_timestamp(),
@@ -58,22 +235,33 @@ create table keyring.audit_log (
   subject text not null,
   reason text,
   details jsonb not null default '{}'::jsonb,
+  principal_kind text,
+  source_address text,
   constraint audit_log_action_check CHECK ((action ~ '^[a-z_]+\.[a-z_]+$'::text)),
   constraint audit_log_actor_check CHECK (((length(actor) >= 1) AND (length(actor) <= 200))),
   constraint audit_log_outcome_check CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'refused'::text]))),
   constraint audit_log_pkey PRIMARY KEY (id),
+  constraint audit_log_principal_kind_check CHECK ((principal_kind = ANY (ARRAY['user'::text, 'token'::text, 'session'::text, 'cli'::text, 'service'::text, 'worker'::text, 'system'::text]))),
   constraint audit_log_reason_check CHECK ((length(reason) <= 1000)),
+  constraint audit_log_source_address_check CHECK (((length(source_address) >= 1) AND (length(source_address) <= 100))),
   constraint audit_log_subject_check CHECK (((length(subject) >= 1) AND (length(subject) <= 400)))
 );
 alter table keyring.audit_log owner to keyring_owner;
 alter table keyring.audit_log enable row level security;
 alter table keyring.audit_log force row level security;
 CREATE INDEX audit_log_project ON keyring.audit_log USING btree (project_id, id);
+CREATE TRIGGER audit_log_begins BEFORE INSERT ON keyring.audit_log FOR EACH STATEMENT WHEN (pg_current_xact_id() IS NULL) EXECUTE FUNCTION keyring.begin_audit_entry();
 CREATE TRIGGER audit_log_is_append_only BEFORE DELETE OR UPDATE ON keyring.audit_log FOR EACH ROW EXECUTE FUNCTION keyring.refuse_audit_change();
 CREATE TRIGGER audit_log_is_not_truncated BEFORE TRUNCATE ON keyring.audit_log FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_audit_change();
+CREATE TRIGGER note_notification AFTER INSERT ON keyring.audit_log FOR EACH ROW WHEN ((new.action = ANY (ARRAY['rotation.completed'::text, 'rotation.failed'::text, 'rotation.blocked'::text, 'rotation.overdue'::text, 'key.compromised'::text, 'approval.requested'::text])) AND new.outcome <> 'refused'::text) EXECUTE FUNCTION keyring.note_notification();
 create policy keyring_append on keyring.audit_log for insert to keyring_owner, keyring_service with check (true);
+create policy keyring_archive on keyring.audit_log for delete to keyring_owner using (true);
+create policy keyring_auditor on keyring.audit_log for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.audit_log for select to keyring_owner, keyring_service using (true);
 comment on column keyring.audit_log.subject is 'What it was done to, as kind:id (project:…, key:…, secret:…, rotation:…)';
+comment on column keyring.audit_log.principal_kind is 'What the actor is. Null: written before kinds were';
+comment on column keyring.audit_log.source_address is 'Where the request came from, as far as it was told';
+grant select on table keyring.audit_log to keyring_auditor;
 grant select on table keyring.audit_log to keyring_service;
 grant insert on column keyring.audit_log.actor to keyring_service;
 grant insert on column keyring.audit_log.action to keyring_service;
@@ -82,6 +270,43 @@ grant insert on column keyring.audit_log.project_id to keyring_service;
 grant insert on column keyring.audit_log.subject to keyring_service;
 grant insert on column keyring.audit_log.reason to keyring_service;
 grant insert on column keyring.audit_log.details to keyring_service;
+grant insert on column keyring.audit_log.principal_kind to keyring_service;
+grant insert on column keyring.audit_log.source_address to keyring_service;
+
+create table keyring.audit_sealer (
+  one boolean not null default true,
+  constraint audit_sealer_one_check CHECK (one),
+  constraint audit_sealer_pkey PRIMARY KEY (one)
+);
+alter table keyring.audit_sealer owner to keyring_owner;
+alter table keyring.audit_sealer enable row level security;
+alter table keyring.audit_sealer force row level security;
+create policy keyring_hold on keyring.audit_sealer for update to keyring_owner, keyring_service using (true) with check (one);
+create policy keyring_roles on keyring.audit_sealer for select to keyring_owner, keyring_service using (true);
+comment on table keyring.audit_sealer is 'Locked by who seals, for as long as the transaction takes';
+grant select on table keyring.audit_sealer to keyring_service;
+grant update on column keyring.audit_sealer.one to keyring_service;
+
+create table keyring.audit_seals (
+  place bigint not null,
+  entry_id bigint not null,
+  hash bytea not null,
+  constraint audit_seals_entry_id_key UNIQUE (entry_id),
+  constraint audit_seals_hash_check CHECK ((octet_length(hash) = 32)),
+  constraint audit_seals_pkey PRIMARY KEY (place),
+  constraint audit_seals_place_check CHECK ((place > 0))
+);
+alter table keyring.audit_seals owner to keyring_owner;
+alter table keyring.audit_seals enable row level security;
+alter table keyring.audit_seals force row level security;
+CREATE TRIGGER audit_is_append_only BEFORE DELETE OR UPDATE ON keyring.audit_seals FOR EACH ROW EXECUTE FUNCTION keyring.refuse_audit_change();
+CREATE TRIGGER audit_is_not_truncated BEFORE TRUNCATE ON keyring.audit_seals FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_audit_change();
+CREATE TRIGGER guard_audit_seals AFTER INSERT ON keyring.audit_seals REFERENCING NEW TABLE AS sealed FOR EACH STATEMENT EXECUTE FUNCTION keyring.guard_audit_seals();
+create policy keyring_append on keyring.audit_seals for insert to keyring_owner, keyring_service with check (true);
+create policy keyring_archive on keyring.audit_seals for delete to keyring_owner using (true);
+create policy keyring_roles on keyring.audit_seals for select to keyring_owner, keyring_service using (true);
+comment on table keyring.audit_seals is 'The place of each entry in the chain, and the head of the chain there';
+grant insert, select on table keyring.audit_seals to keyring_service;
 
 create view keyring.due_projects (
   project_id uuid,
@@ -95,26 +320,17 @@ create view keyring.due_projects (
     by_age,
     due_at,
     by_usage
-   FROM ( SELECT k.project_id,
-            k.id AS key_id,
-            r.promoted_at,
-            p.due_at <= now() AS by_age,
-            p.due_at,
-            COALESCE(u.reserved, 0::bigint) >= p.max_encryptions AND (r.promoted_at <= (now() - '01:00:00'::interval) OR u.reserved >= '3865470566'::bigint) AS by_usage
-           FROM keyring.keyrings r
-             JOIN keyring.encryption_keys k ON k.id = r.primary_key_id
-             LEFT JOIN keyring.key_usage u ON u.key_id = k.id
-             CROSS JOIN LATERAL ( SELECT k.created_at + o.rotate_after AS due_at,
-                    o.max_encryptions
-                   FROM keyring.rotation_policies o
-                  WHERE o.project_id = k.project_id OR o.project_id IS NULL
-                  ORDER BY o.project_id
-                 LIMIT 1) p) d
-  WHERE (by_age OR by_usage) AND NOT (EXISTS ( SELECT
-           FROM keyring.rotation_projects g
-          WHERE g.project_id = d.project_id AND (g.state = ANY (ARRAY['rolled_back'::text, 'canceled'::text, 'failed'::text])) AND g.finished_at >= d.promoted_at AND g.finished_at > (now() - '24:00:00'::interval)));
+   FROM ( SELECT s.project_id,
+            s.key_id,
+            s.due_at <= now() AS by_age,
+            s.due_at,
+            s.promoted_at,
+            s.encryptions >= s.max_encryptions AND (s.promoted_at <= (now() - '01:00:00'::interval) OR s.encryptions >= '3865470566'::bigint) AS by_usage
+           FROM keyring.scheduled_projects s
+          WHERE s.enabled) d
+  WHERE (by_age OR by_usage) AND COALESCE(keyring.not_asked_before(project_id, promoted_at), '-infinity'::timestamp with time zone) <= now();
 alter view keyring.due_projects owner to keyring_owner;
-comment on view keyring.due_projects is 'Projects whose primary version is too old or has encrypted too often for its policy. Not for 24 hours after a rotation of the project was turned back, canceled or failed, unless another version was promoted since. By use not in the first hour of a primary version, whose limit may be less than its own sweep needs, unless it reached 0.9 × 2^32';
+comment on view keyring.due_projects is 'Projects whose primary version is due by age or has encrypted too often for its policy, quiet hours or not. Not for a while after a rotation of the project did not complete (not_asked_before). By use not in the first hour of a primary version, whose limit may be less than its own sweep needs, unless it reached 0.9 × 2^32';
 grant select on view keyring.due_projects to keyring_service;
 
 create table keyring.encrypted_columns (
@@ -176,27 +392,95 @@ create table keyring.encryption_keys (
 alter table keyring.encryption_keys owner to keyring_owner;
 alter table keyring.encryption_keys enable row level security;
 alter table keyring.encryption_keys force row level security;
+CREATE INDEX encryption_keys_unusual ON keyring.encryption_keys USING btree (project_id, version) WHERE (state = ANY (ARRAY['disabled'::text, 'compromised'::text]));
 CREATE TRIGGER encryption_keys_are_not_truncated BEFORE TRUNCATE ON keyring.encryption_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_truncate();
 CREATE TRIGGER guard_encryption_key BEFORE UPDATE ON keyring.encryption_keys FOR EACH ROW WHEN (old.state = 'destroyed'::text OR new.id IS DISTINCT FROM old.id OR new.project_id IS DISTINCT FROM old.project_id OR new.version IS DISTINCT FROM old.version OR new.algorithm IS DISTINCT FROM old.algorithm OR new.fingerprint IS DISTINCT FROM old.fingerprint OR new.created_at IS DISTINCT FROM old.created_at OR new.state IS DISTINCT FROM old.state OR new.compromised_at IS DISTINCT FROM old.compromised_at OR new.rolled_back_at IS DISTINCT FROM old.rolled_back_at OR new.retention_until IS DISTINCT FROM old.retention_until) EXECUTE FUNCTION keyring.guard_encryption_key();
 CREATE TRIGGER guard_encryption_key_end BEFORE DELETE ON keyring.encryption_keys FOR EACH ROW EXECUTE FUNCTION keyring.guard_encryption_key();
+CREATE TRIGGER zz_keyring_fence_insert BEFORE INSERT ON keyring.encryption_keys FOR EACH ROW WHEN (new.wrapped_key IS NOT NULL) EXECUTE FUNCTION keyring.fence_wrapped_key();
+CREATE TRIGGER zz_keyring_fence_update BEFORE UPDATE ON keyring.encryption_keys FOR EACH ROW WHEN (new.wrapped_key IS NOT NULL AND (old.wrapping_key_id IS DISTINCT FROM new.wrapping_key_id OR old.wrapped_key IS DISTINCT FROM new.wrapped_key)) EXECUTE FUNCTION keyring.fence_wrapped_key();
+create policy keyring_auditor on keyring.encryption_keys for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.encryption_keys for all to keyring_owner, keyring_service using (true) with check (true);
 comment on column keyring.encryption_keys.wrapped_key is 'The key in an envelope under wrapping_key_id; null once destroyed';
 comment on column keyring.encryption_keys.fingerprint is 'Key check value (HKDF), verified at every unwrap; kept for ever';
 comment on column keyring.encryption_keys.retention_until is 'Fixed when the version is retired; destroy is refused before it';
 grant insert, select on table keyring.encryption_keys to keyring_service;
+grant select on column keyring.encryption_keys.id to keyring_auditor;
+grant select on column keyring.encryption_keys.project_id to keyring_auditor;
+grant select on column keyring.encryption_keys.version to keyring_auditor;
+grant select on column keyring.encryption_keys.state to keyring_auditor;
 grant update on column keyring.encryption_keys.state to keyring_service;
+grant select on column keyring.encryption_keys.algorithm to keyring_auditor;
 grant update on column keyring.encryption_keys.wrapped_key to keyring_service;
+grant select on column keyring.encryption_keys.wrapping_key_id to keyring_auditor;
 grant update on column keyring.encryption_keys.wrapping_key_id to keyring_service;
+grant select on column keyring.encryption_keys.fingerprint to keyring_auditor;
+grant select on column keyring.encryption_keys.created_at to keyring_auditor;
+grant select on column keyring.encryption_keys.activated_at to keyring_auditor;
+grant select on column keyring.encryption_keys.deactivated_at to keyring_auditor;
+grant select on column keyring.encryption_keys.disabled_at to keyring_auditor;
 grant update on column keyring.encryption_keys.disabled_at to keyring_service;
+grant select on column keyring.encryption_keys.compromised_at to keyring_auditor;
 grant update on column keyring.encryption_keys.compromised_at to keyring_service;
+grant select on column keyring.encryption_keys.rolled_back_at to keyring_auditor;
 grant update on column keyring.encryption_keys.rolled_back_at to keyring_service;
+grant select on column keyring.encryption_keys.retention_until to keyring_auditor;
 grant update on column keyring.encryption_keys.retention_until to keyring_service;
+grant select on column keyring.encryption_keys.destroyed_at to keyring_auditor;
 grant update on column keyring.encryption_keys.destroyed_at to keyring_service;
+
+create table keyring.grants (
+  id uuid not null default gen_random_uuid(),
+  person text not null,
+  role text not null,
+  project_id uuid,
+  reason text,
+  granted_by text not null,
+  granted_at timestamp with time zone not null default clock_timestamp(),
+  constraint grants_check CHECK (((role <> 'instance_admin'::text) OR (project_id IS NULL))),
+  constraint grants_granted_by_check CHECK (((length(granted_by) >= 1) AND (length(granted_by) <= 200))),
+  constraint grants_person_check CHECK (((person = 'operator'::text) OR (person ~ '^user:[0-9a-f-]{36}$'::text) OR (person ~ '^person:[a-z0-9._@-]{1,100}$'::text))),
+  constraint grants_person_role_project_id_key UNIQUE NULLS NOT DISTINCT (person, role, project_id),
+  constraint grants_pkey PRIMARY KEY (id),
+  constraint grants_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
+  constraint grants_reason_check CHECK ((length(reason) <= 1000)),
+  constraint grants_role_check CHECK ((role = ANY (ARRAY['instance_admin'::text, 'project_admin'::text, 'auditor'::text, 'service'::text])))
+);
+alter table keyring.grants owner to keyring_owner;
+alter table keyring.grants enable row level security;
+alter table keyring.grants force row level security;
+CREATE INDEX grants_project ON keyring.grants USING btree (project_id) WHERE (project_id IS NOT NULL);
+CREATE TRIGGER guard_admins BEFORE INSERT OR DELETE ON keyring.grants FOR EACH ROW EXECUTE FUNCTION keyring.guard_admins();
+create policy keyring_auditor on keyring.grants for select to keyring_auditor using (true);
+create policy keyring_roles on keyring.grants for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.grants is 'Which person has which role, in a project or (null) in all of them. The owner of a project is not here: projects.owner says it';
+grant delete, insert, select on table keyring.grants to keyring_service;
+grant select on table keyring.grants to keyring_auditor;
+
+create table keyring.idempotency_keys (
+  key_digest bytea not null,
+  request_digest bytea not null,
+  rotation_id uuid not null,
+  created_at timestamp with time zone not null default now(),
+  constraint idempotency_keys_key_digest_check CHECK ((octet_length(key_digest) = 32)),
+  constraint idempotency_keys_pkey PRIMARY KEY (key_digest),
+  constraint idempotency_keys_request_digest_check CHECK ((octet_length(request_digest) = 32)),
+  constraint idempotency_keys_rotation_id_fkey FOREIGN KEY (rotation_id) REFERENCES keyring.rotations(id) ON DELETE CASCADE
+);
+alter table keyring.idempotency_keys owner to keyring_owner;
+alter table keyring.idempotency_keys enable row level security;
+alter table keyring.idempotency_keys force row level security;
+CREATE INDEX idempotency_keys_by_age ON keyring.idempotency_keys USING btree (created_at);
+create policy keyring_roles on keyring.idempotency_keys for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.idempotency_keys is 'Kept for 24 hours; older ones go, a few at each request';
+comment on column keyring.idempotency_keys.key_digest is 'SHA-256 over who asked and what they called the request';
+comment on column keyring.idempotency_keys.request_digest is 'SHA-256 over what was asked for';
+grant delete, insert, select, update on table keyring.idempotency_keys to keyring_service;
 
 create table keyring.installation (
   singleton boolean not null default true,
   wrapping_key_id uuid not null,
   created_at timestamp with time zone not null default now(),
+  id uuid not null default gen_random_uuid(),
   constraint installation_pkey PRIMARY KEY (singleton),
   constraint installation_singleton_check CHECK (singleton),
   constraint installation_wrapping_key_id_fkey FOREIGN KEY (wrapping_key_id) REFERENCES keyring.wrapping_keys(id)
@@ -204,9 +488,39 @@ create table keyring.installation (
 alter table keyring.installation owner to keyring_owner;
 alter table keyring.installation enable row level security;
 alter table keyring.installation force row level security;
+CREATE TRIGGER guard_installation BEFORE INSERT OR DELETE OR UPDATE ON keyring.installation FOR EACH ROW EXECUTE FUNCTION keyring.guard_installation();
+CREATE TRIGGER keys_are_not_truncated BEFORE TRUNCATE ON keyring.installation FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_truncate();
 create policy keyring_roles on keyring.installation for all to keyring_owner, keyring_service using (true) with check (true);
 comment on table keyring.installation is 'One row: the pointer to the wrapping key that wraps new data keys';
+comment on column keyring.installation.id is 'Names the installation; copies of its database have the same';
 grant insert, select on table keyring.installation to keyring_service;
+grant update on column keyring.installation.wrapping_key_id to keyring_service;
+
+create table keyring.instances (
+  id uuid not null,
+  host text not null,
+  pid integer not null,
+  actor text not null,
+  version text not null,
+  started_at timestamp with time zone not null default now(),
+  seen_at timestamp with time zone not null default now(),
+  usable_roots text[] not null default '{}'::text[],
+  wrapping_keys uuid[] not null default '{}'::uuid[],
+  troubles text[] not null default '{}'::text[],
+  constraint instances_actor_check CHECK (((length(actor) >= 1) AND (length(actor) <= 200))),
+  constraint instances_host_check CHECK (((length(host) >= 1) AND (length(host) <= 255))),
+  constraint instances_pkey PRIMARY KEY (id),
+  constraint instances_version_check CHECK (((length(version) >= 1) AND (length(version) <= 100)))
+) with (fillfactor=50);
+alter table keyring.instances owner to keyring_owner;
+alter table keyring.instances enable row level security;
+alter table keyring.instances force row level security;
+create policy keyring_roles on keyring.instances for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.instances is 'One row a process. Gone when it closes its keyring, or an hour after it was last seen';
+comment on column keyring.instances.usable_roots is 'Fingerprints of root keys through which it has unwrapped a wrapping key';
+comment on column keyring.instances.wrapping_keys is 'Ids of the wrapping keys that it holds unwrapped';
+comment on column keyring.instances.troubles is 'Root keys it was given and cannot use: where, and the code of the error. No credential';
+grant delete, insert, select, update on table keyring.instances to keyring_service;
 
 create view keyring.key_inventory (
   key_id uuid,
@@ -274,6 +588,7 @@ create table keyring.keyrings (
   primary_key_id uuid not null,
   created_at timestamp with time zone not null default now(),
   promoted_at timestamp with time zone not null default now(),
+  primary_made_at timestamp with time zone,
   constraint keyrings_pkey PRIMARY KEY (project_id),
   constraint keyrings_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
   constraint keyrings_project_id_primary_key_id_fkey FOREIGN KEY (project_id, primary_key_id) REFERENCES keyring.encryption_keys(project_id, id)
@@ -281,14 +596,79 @@ create table keyring.keyrings (
 alter table keyring.keyrings owner to keyring_owner;
 alter table keyring.keyrings enable row level security;
 alter table keyring.keyrings force row level security;
+CREATE INDEX keyrings_by_age ON keyring.keyrings USING btree (primary_made_at, project_id);
 CREATE TRIGGER guard_keyring BEFORE INSERT OR UPDATE ON keyring.keyrings FOR EACH ROW EXECUTE FUNCTION keyring.guard_keyring();
 CREATE TRIGGER note_keyring_end BEFORE DELETE ON keyring.keyrings FOR EACH ROW EXECUTE FUNCTION keyring.note_keyring_end();
-CREATE TRIGGER note_promotion AFTER INSERT OR UPDATE OF primary_key_id ON keyring.keyrings FOR EACH ROW EXECUTE FUNCTION keyring.note_promotion();
+CREATE TRIGGER note_promotion AFTER INSERT ON keyring.keyrings FOR EACH ROW EXECUTE FUNCTION keyring.note_promotion();
+CREATE TRIGGER note_promotions AFTER UPDATE ON keyring.keyrings REFERENCING OLD TABLE AS replaced NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION keyring.note_promotions();
+create policy keyring_auditor on keyring.keyrings for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.keyrings for all to keyring_owner, keyring_service using (true) with check (true);
 comment on table keyring.keyrings is 'One row a project: the pointer to its primary version, hence exactly one primary';
+comment on column keyring.keyrings.primary_made_at is 'When the primary version was made: created_at of it, set by guard_keyring';
 grant insert, select on table keyring.keyrings to keyring_service;
+grant select on table keyring.keyrings to keyring_auditor;
 grant update on column keyring.keyrings.primary_key_id to keyring_service;
 grant update on column keyring.keyrings.promoted_at to keyring_service;
+
+create table keyring.notification_endpoint (
+  only_row boolean not null default true,
+  url text not null,
+  events text[] not null,
+  secret_project_id uuid,
+  changed_at timestamp with time zone not null default now(),
+  changed_by text not null,
+  constraint notification_endpoint_changed_by_check CHECK (((length(changed_by) >= 1) AND (length(changed_by) <= 200))),
+  constraint notification_endpoint_events_check CHECK (((cardinality(events) >= 1) AND (cardinality(events) <= 20))),
+  constraint notification_endpoint_only_row_check CHECK (only_row),
+  constraint notification_endpoint_pkey PRIMARY KEY (only_row),
+  constraint notification_endpoint_secret_project_id_fkey FOREIGN KEY (secret_project_id) REFERENCES public.projects(id) ON DELETE SET NULL,
+  constraint notification_endpoint_url_check CHECK (((length(url) >= 1) AND (length(url) <= 2000)))
+);
+alter table keyring.notification_endpoint owner to keyring_owner;
+alter table keyring.notification_endpoint enable row level security;
+alter table keyring.notification_endpoint force row level security;
+create policy keyring_roles on keyring.notification_endpoint for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.notification_endpoint is 'Whom this installation tells what happened, and of what; no row: nobody';
+comment on column keyring.notification_endpoint.secret_project_id is 'Project of the keyring''s own, with the secret that signs: rotations move it as any other';
+grant delete, insert, select, update on table keyring.notification_endpoint to keyring_service;
+
+create table keyring.notifications (
+  id uuid not null default gen_random_uuid(),
+  event text not null,
+  body jsonb not null,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  queued_at timestamp with time zone,
+  state text not null default 'pending'::text,
+  attempts integer not null default 0,
+  last_attempt_at timestamp with time zone,
+  last_status integer,
+  last_error text,
+  constraint notifications_last_error_check CHECK ((length(last_error) <= 500)),
+  constraint notifications_pkey PRIMARY KEY (id),
+  constraint notifications_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text])))
+);
+alter table keyring.notifications owner to keyring_owner;
+alter table keyring.notifications enable row level security;
+alter table keyring.notifications force row level security;
+CREATE INDEX notifications_by_time ON keyring.notifications USING btree (created_at DESC);
+CREATE INDEX notifications_unqueued ON keyring.notifications USING btree (created_at) WHERE (queued_at IS NULL);
+create policy keyring_roles on keyring.notifications for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.notifications is 'What is to be told, and the log of how that went: the newest thousand';
+grant delete, insert, select, update on table keyring.notifications to keyring_service;
+
+create table keyring.overdue_notices (
+  key_id uuid not null,
+  project_id uuid not null,
+  noticed_at timestamp with time zone not null default now(),
+  constraint overdue_notices_pkey PRIMARY KEY (key_id),
+  constraint overdue_notices_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE
+);
+alter table keyring.overdue_notices owner to keyring_owner;
+alter table keyring.overdue_notices enable row level security;
+alter table keyring.overdue_notices force row level security;
+create policy keyring_roles on keyring.overdue_notices for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.overdue_notices is 'Primary versions that the trail has called overdue: each once. No foreign key to encryption_keys: those are of columns with ciphertext';
+grant delete, insert, select on table keyring.overdue_notices to keyring_service;
 
 create table keyring.quarantine (
   id bigint not null generated always as identity,
@@ -329,9 +709,11 @@ alter table keyring.receipts enable row level security;
 alter table keyring.receipts force row level security;
 CREATE TRIGGER receipts_are_kept BEFORE DELETE OR UPDATE ON keyring.receipts FOR EACH ROW EXECUTE FUNCTION keyring.refuse_receipt_change();
 CREATE TRIGGER receipts_are_not_truncated BEFORE TRUNCATE ON keyring.receipts FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_receipt_change();
+create policy keyring_auditor on keyring.receipts for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.receipts for all to keyring_owner, keyring_service using (true) with check (true);
 comment on table keyring.receipts is 'What a finalized project proved, as signed. No foreign key to projects: a receipt outlives its project';
 grant insert, select on table keyring.receipts to keyring_service;
+grant select on table keyring.receipts to keyring_auditor;
 
 create table keyring.restore_doors (
   transaction_id xid8 not null,
@@ -349,6 +731,33 @@ create policy keyring_roles on keyring.restore_doors for all to keyring_owner us
 comment on table keyring.restore_doors is 'Transactions in which old ciphertext may be restored. A record, too: rows stay';
 grant select on table keyring.restore_doors to keyring_service;
 
+create table keyring.root_key_backups (
+  id uuid not null,
+  created_at timestamp with time zone not null default now(),
+  root_fingerprint text not null,
+  wrapping_key_ids uuid[] not null,
+  recipients text[] not null,
+  file_sha256 bytea,
+  written_at timestamp with time zone,
+  verified_at timestamp with time zone,
+  constraint root_key_backups_file_sha256_check CHECK ((octet_length(file_sha256) = 32)),
+  constraint root_key_backups_pkey PRIMARY KEY (id),
+  constraint root_key_backups_root_fingerprint_check CHECK ((root_fingerprint ~ '^[0-9a-f]{32}$'::text)),
+  constraint root_key_backups_wrapping_key_ids_check CHECK (((cardinality(wrapping_key_ids) >= 1) AND (cardinality(wrapping_key_ids) <= 10000)))
+);
+alter table keyring.root_key_backups owner to keyring_owner;
+alter table keyring.root_key_backups enable row level security;
+alter table keyring.root_key_backups force row level security;
+create policy keyring_roles on keyring.root_key_backups for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.root_key_backups is 'Backups of the wrapping keys, which are files elsewhere: never a key';
+comment on column keyring.root_key_backups.recipients is 'Whom the file is encrypted to: public keys of age, or passphrase';
+comment on column keyring.root_key_backups.file_sha256 is 'Of the file as it was written. Null: known only from having been verified after something else had decrypted it';
+comment on column keyring.root_key_backups.written_at is 'Null: sealed, and not known to have reached its file';
+comment on column keyring.root_key_backups.verified_at is 'When the file was last opened, and every key in it proved to be this database''s';
+grant insert, select on table keyring.root_key_backups to keyring_service;
+grant update on column keyring.root_key_backups.written_at to keyring_service;
+grant update on column keyring.root_key_backups.verified_at to keyring_service;
+
 create table keyring.root_keys (
   id uuid not null default gen_random_uuid(),
   uri text not null,
@@ -364,28 +773,50 @@ create table keyring.root_keys (
 alter table keyring.root_keys owner to keyring_owner;
 alter table keyring.root_keys enable row level security;
 alter table keyring.root_keys force row level security;
+CREATE TRIGGER guard_root_key BEFORE DELETE OR UPDATE ON keyring.root_keys FOR EACH ROW EXECUTE FUNCTION keyring.guard_root_key();
+CREATE TRIGGER keys_are_not_truncated BEFORE TRUNCATE ON keyring.root_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_truncate();
 create policy keyring_roles on keyring.root_keys for all to keyring_owner, keyring_service using (true) with check (true);
 comment on table keyring.root_keys is 'Root keys known here: where each lives and how to recognise it, never the key';
 grant insert, select on table keyring.root_keys to keyring_service;
 grant update on column keyring.root_keys.uri to keyring_service;
+grant update on column keyring.root_keys.state to keyring_service;
 
 create table keyring.rotation_policies (
   project_id uuid,
   rotate_after interval not null default '90 days'::interval,
   retention interval not null default '30 days'::interval,
   max_encryptions bigint not null default '3865470566'::bigint,
+  enabled boolean not null default true,
+  reason text,
+  jitter interval,
+  quiet_hours jsonb,
+  destroy_after_retention boolean not null default true,
+  revision bigint not null default nextval('keyring.policy_revisions'::regclass),
+  changed_at timestamp with time zone not null default now(),
+  changed_by text,
+  constraint rotation_policies_changed_by_check CHECK (((length(changed_by) >= 1) AND (length(changed_by) <= 200))),
+  constraint rotation_policies_jitter_check CHECK ((jitter >= '00:00:00'::interval)),
   constraint rotation_policies_max_encryptions_check CHECK (((max_encryptions >= 1) AND (max_encryptions <= '4294967296'::bigint))),
+  constraint rotation_policies_off_with_reason CHECK ((enabled OR (reason IS NOT NULL))),
   constraint rotation_policies_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
   constraint rotation_policies_project_id_key UNIQUE NULLS NOT DISTINCT (project_id),
+  constraint rotation_policies_quiet_hours_check CHECK ((jsonb_typeof(quiet_hours) = 'object'::text)),
+  constraint rotation_policies_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 1000))),
   constraint rotation_policies_retention_check CHECK ((retention >= '00:00:00'::interval)),
   constraint rotation_policies_rotate_after_check CHECK ((rotate_after >= '24:00:00'::interval))
 );
 alter table keyring.rotation_policies owner to keyring_owner;
 alter table keyring.rotation_policies enable row level security;
 alter table keyring.rotation_policies force row level security;
+CREATE TRIGGER guard_retention BEFORE INSERT OR DELETE OR UPDATE ON keyring.rotation_policies FOR EACH ROW EXECUTE FUNCTION keyring.guard_retention();
+create policy keyring_auditor on keyring.rotation_policies for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.rotation_policies for all to keyring_owner, keyring_service using (true) with check (true);
 comment on column keyring.rotation_policies.project_id is 'Null is the default for every project without a row of its own';
+comment on column keyring.rotation_policies.jitter is 'How far before its age is reached a version may be due, each project at its own place. Null: a tenth of the age, 7 days at most';
+comment on column keyring.rotation_policies.quiet_hours is 'Null: rotations begin at any time. Otherwise a time zone with windows of days and times, or with a cron expression';
+comment on column keyring.rotation_policies.revision is 'Changes are compare-and-set on it';
 grant delete, insert, select, update on table keyring.rotation_policies to keyring_service;
+grant select on table keyring.rotation_policies to keyring_auditor;
 
 create table keyring.rotation_projects (
   rotation_id uuid not null,
@@ -417,9 +848,11 @@ alter table keyring.rotation_projects force row level security;
 CREATE INDEX rotation_projects_given_up ON keyring.rotation_projects USING btree (project_id, finished_at) WHERE (state = ANY (ARRAY['rolled_back'::text, 'canceled'::text, 'failed'::text]));
 CREATE UNIQUE INDEX one_open_rotation_per_project ON keyring.rotation_projects USING btree (project_id) WHERE (state <> ALL (ARRAY['completed'::text, 'rolled_back'::text, 'canceled'::text, 'failed'::text]));
 CREATE TRIGGER guard_rotation_project BEFORE UPDATE ON keyring.rotation_projects FOR EACH ROW EXECUTE FUNCTION keyring.guard_rotation_project();
+create policy keyring_auditor on keyring.rotation_projects for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.rotation_projects for all to keyring_owner, keyring_service using (true) with check (true);
 comment on table keyring.rotation_projects is 'No foreign key to projects: what a rotation did outlives the project. The name is kept as it was';
 grant insert, select, update on table keyring.rotation_projects to keyring_service;
+grant select on table keyring.rotation_projects to keyring_auditor;
 
 create table keyring.rotations (
   id uuid not null,
@@ -436,6 +869,7 @@ create table keyring.rotations (
   runner_until timestamp with time zone,
   pace text not null default 'polite'::text,
   max_rate integer,
+  planned_for timestamp with time zone,
   constraint rotations_direction_check CHECK ((direction = ANY (ARRAY['forward'::text, 'back'::text]))),
   constraint rotations_max_rate_check CHECK (((max_rate >= 1) AND (max_rate <= 1000000))),
   constraint rotations_pace_check CHECK ((pace = ANY (ARRAY['polite'::text, 'full'::text]))),
@@ -444,16 +878,129 @@ create table keyring.rotations (
   constraint rotations_requested_by_check CHECK (((length(requested_by) >= 1) AND (length(requested_by) <= 200))),
   constraint rotations_scope_check CHECK ((scope = ANY (ARRAY['projects'::text, 'all'::text]))),
   constraint rotations_state_check CHECK ((state = ANY (ARRAY['requested'::text, 'running'::text, 'paused'::text, 'blocked'::text, 'rolling_back'::text, 'completed'::text, 'rolled_back'::text, 'canceled'::text, 'failed'::text]))),
-  constraint rotations_trigger_check CHECK ((trigger = ANY (ARRAY['manual'::text, 'api'::text, 'usage'::text, 'compromise'::text])))
+  constraint rotations_trigger_check CHECK ((trigger = ANY (ARRAY['manual'::text, 'api'::text, 'usage'::text, 'schedule'::text, 'compromise'::text])))
 );
 alter table keyring.rotations owner to keyring_owner;
 alter table keyring.rotations enable row level security;
 alter table keyring.rotations force row level security;
 CREATE INDEX rotations_by_time ON keyring.rotations USING btree (requested_at DESC, id DESC);
+CREATE INDEX rotations_ended ON keyring.rotations USING btree (finished_at) INCLUDE (id, trigger, state, started_at) WHERE (finished_at IS NOT NULL);
 CREATE INDEX rotations_open ON keyring.rotations USING btree (requested_at) WHERE (state = ANY (ARRAY['requested'::text, 'running'::text, 'paused'::text, 'blocked'::text, 'rolling_back'::text]));
+create policy keyring_auditor on keyring.rotations for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.rotations for all to keyring_owner, keyring_service using (true) with check (true);
 comment on column keyring.rotations.max_rate is 'Rows a second, for each process that works on it';
+comment on column keyring.rotations.planned_for is 'Of one that was asked for by a policy: when the first of its projects might have begun. Later than that by more than minutes, it was late';
 grant insert, select, update on table keyring.rotations to keyring_service;
+grant select on table keyring.rotations to keyring_auditor;
+
+create table keyring.schedule_turns (
+  task text not null,
+  last_at timestamp with time zone not null default '-infinity'::timestamp with time zone,
+  constraint schedule_turns_pkey PRIMARY KEY (task),
+  constraint schedule_turns_task_check CHECK ((task = ANY (ARRAY['request'::text, 'overdue'::text, 'destroy'::text])))
+);
+alter table keyring.schedule_turns owner to keyring_owner;
+alter table keyring.schedule_turns enable row level security;
+alter table keyring.schedule_turns force row level security;
+create policy keyring_roles on keyring.schedule_turns for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.schedule_turns is 'When each task of the schedule was last done, by whichever process. Its row is locked for as long as one does it';
+grant select on table keyring.schedule_turns to keyring_service;
+grant update on column keyring.schedule_turns.last_at to keyring_service;
+
+create view keyring.scheduled_projects (
+  project_id uuid,
+  key_id uuid,
+  made_at timestamp with time zone,
+  promoted_at timestamp with time zone,
+  own_policy boolean,
+  enabled boolean,
+  quiet_hours jsonb,
+  max_encryptions bigint,
+  encryptions bigint,
+  fraction double precision,
+  promised_at timestamp with time zone,
+  due_at timestamp with time zone
+) with (security_invoker=true) as
+ SELECT r.project_id,
+    k.id AS key_id,
+    k.created_at AS made_at,
+    r.promoted_at,
+    own.project_id IS NOT NULL AS own_policy,
+    p.enabled,
+    p.quiet_hours,
+    p.max_encryptions,
+    COALESCE(u.reserved, 0::bigint) AS encryptions,
+    f.fraction,
+    to_timestamp(EXTRACT(epoch FROM k.created_at)::double precision + p.age) AS promised_at,
+    to_timestamp(floor((EXTRACT(epoch FROM k.created_at)::double precision + p.age - LEAST(COALESCE(p.jitter, LEAST(p.age / 10::double precision, 604800::double precision)), p.age - 86400::double precision) * f.fraction) / 3600::double precision) * 3600::double precision) AS due_at
+   FROM keyring.keyrings r
+     JOIN keyring.encryption_keys k ON k.id = r.primary_key_id
+     LEFT JOIN keyring.key_usage u ON u.key_id = k.id
+     LEFT JOIN keyring.rotation_policies own ON own.project_id = r.project_id
+     JOIN keyring.rotation_policies general ON general.project_id IS NULL
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN own.project_id IS NULL THEN general.enabled
+                    ELSE own.enabled
+                END AS enabled,
+                CASE
+                    WHEN own.project_id IS NULL THEN general.quiet_hours
+                    ELSE own.quiet_hours
+                END AS quiet_hours,
+                CASE
+                    WHEN own.project_id IS NULL THEN general.max_encryptions
+                    ELSE own.max_encryptions
+                END AS max_encryptions,
+            EXTRACT(epoch FROM
+                CASE
+                    WHEN own.project_id IS NULL THEN general.rotate_after
+                    ELSE own.rotate_after
+                END)::double precision AS age,
+            EXTRACT(epoch FROM
+                CASE
+                    WHEN own.project_id IS NULL THEN general.jitter
+                    ELSE own.jitter
+                END)::double precision AS jitter) p
+     CROSS JOIN LATERAL ( SELECT (uuid_hash_extended(r.project_id, 0::bigint) & '4294967295'::bigint)::double precision / '4294967296'::bigint::double precision AS fraction) f;
+alter view keyring.scheduled_projects owner to keyring_owner;
+comment on view keyring.scheduled_projects is 'The primary version of every project, when it is due by age, and when its age reaches that of the policy (promised)';
+grant select on view keyring.scheduled_projects to keyring_service;
+
+create table keyring.sessions (
+  id uuid not null default gen_random_uuid(),
+  digest bytea not null,
+  person text not null,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  seen_at timestamp with time zone not null default clock_timestamp(),
+  expires_at timestamp with time zone not null,
+  constraint sessions_digest_check CHECK ((octet_length(digest) = 32)),
+  constraint sessions_digest_key UNIQUE (digest),
+  constraint sessions_person_check CHECK (((length(person) >= 1) AND (length(person) <= 200))),
+  constraint sessions_pkey PRIMARY KEY (id)
+);
+alter table keyring.sessions owner to keyring_owner;
+alter table keyring.sessions enable row level security;
+alter table keyring.sessions force row level security;
+create policy keyring_roles on keyring.sessions for all to keyring_owner, keyring_service using (true) with check (true);
+comment on column keyring.sessions.expires_at is 'The latest; a session that is idle ends before. One that was ended is gone';
+grant delete, insert, select on table keyring.sessions to keyring_service;
+grant update on column keyring.sessions.seen_at to keyring_service;
+
+create table keyring.sign_in_links (
+  digest bytea not null,
+  person text not null,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  expires_at timestamp with time zone not null,
+  constraint sign_in_links_digest_check CHECK ((octet_length(digest) = 32)),
+  constraint sign_in_links_person_check CHECK (((length(person) >= 1) AND (length(person) <= 200))),
+  constraint sign_in_links_pkey PRIMARY KEY (digest)
+);
+alter table keyring.sign_in_links owner to keyring_owner;
+alter table keyring.sign_in_links enable row level security;
+alter table keyring.sign_in_links force row level security;
+create policy keyring_roles on keyring.sign_in_links for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.sign_in_links is 'A link that becomes a session, once: it is gone when it was used';
+grant delete, insert, select on table keyring.sign_in_links to keyring_service;
 
 create table keyring.signing_keys (
   id uuid not null,
@@ -463,9 +1010,11 @@ create table keyring.signing_keys (
   wrapped_key bytea not null,
   wrapping_key_id uuid not null,
   created_at timestamp with time zone not null default now(),
+  purpose text not null default 'receipts'::text,
   constraint signing_keys_algorithm_check CHECK ((algorithm = 'Ed25519'::text)),
   constraint signing_keys_pkey PRIMARY KEY (id),
   constraint signing_keys_public_key_check CHECK ((octet_length(public_key) = 32)),
+  constraint signing_keys_purpose_check CHECK ((purpose = ANY (ARRAY['receipts'::text, 'audit'::text]))),
   constraint signing_keys_version_check CHECK ((version > 0)),
   constraint signing_keys_version_key UNIQUE (version),
   constraint signing_keys_wrapped_key_check CHECK ((octet_length(wrapped_key) = 78)),
@@ -474,10 +1023,76 @@ create table keyring.signing_keys (
 alter table keyring.signing_keys owner to keyring_owner;
 alter table keyring.signing_keys enable row level security;
 alter table keyring.signing_keys force row level security;
+CREATE TRIGGER guard_signing_key BEFORE UPDATE ON keyring.signing_keys FOR EACH ROW WHEN (new.id IS DISTINCT FROM old.id OR new.version IS DISTINCT FROM old.version OR new.algorithm IS DISTINCT FROM old.algorithm OR new.public_key IS DISTINCT FROM old.public_key OR new.created_at IS DISTINCT FROM old.created_at OR new.purpose IS DISTINCT FROM old.purpose) EXECUTE FUNCTION keyring.guard_signing_key();
+CREATE TRIGGER keys_are_not_truncated BEFORE TRUNCATE ON keyring.signing_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_truncate();
 CREATE TRIGGER signing_keys_are_kept BEFORE DELETE ON keyring.signing_keys FOR EACH ROW EXECUTE FUNCTION keyring.refuse_receipt_change();
+CREATE TRIGGER zz_keyring_fence_insert BEFORE INSERT ON keyring.signing_keys FOR EACH ROW EXECUTE FUNCTION keyring.fence_wrapped_key();
+CREATE TRIGGER zz_keyring_fence_update BEFORE UPDATE ON keyring.signing_keys FOR EACH ROW EXECUTE FUNCTION keyring.fence_wrapped_key();
+create policy keyring_auditor on keyring.signing_keys for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.signing_keys for all to keyring_owner, keyring_service using (true) with check (true);
 comment on table keyring.signing_keys is 'Ed25519 keys that sign receipts; the newest signs, every public half verifies';
 grant insert, select on table keyring.signing_keys to keyring_service;
+grant select on column keyring.signing_keys.id to keyring_auditor;
+grant select on column keyring.signing_keys.version to keyring_auditor;
+grant select on column keyring.signing_keys.algorithm to keyring_auditor;
+grant select on column keyring.signing_keys.public_key to keyring_auditor;
+grant update on column keyring.signing_keys.wrapped_key to keyring_service;
+grant select on column keyring.signing_keys.wrapping_key_id to keyring_auditor;
+grant update on column keyring.signing_keys.wrapping_key_id to keyring_service;
+grant select on column keyring.signing_keys.created_at to keyring_auditor;
+
+create table keyring.upper_rotations (
+  id uuid not null,
+  kind text not null,
+  state text not null default 'requested'::text,
+  direction text not null default 'forward'::text,
+  leaked boolean not null default false,
+  from_root_key_id uuid,
+  to_root_key_id uuid,
+  from_wrapping_key_id uuid,
+  to_wrapping_key_id uuid,
+  requested_by text not null,
+  reason text,
+  requested_at timestamp with time zone not null default now(),
+  prepared_at timestamp with time zone,
+  promoted_at timestamp with time zone,
+  rewrapped_at timestamp with time zone,
+  verified_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  keys_total bigint,
+  keys_moved bigint not null default 0,
+  keys_verified bigint not null default 0,
+  forced uuid[] not null default '{}'::uuid[],
+  error_code text,
+  error_detail text,
+  blocked_by jsonb not null default '[]'::jsonb,
+  constraint ended_has_a_time CHECK (((finished_at IS NOT NULL) = (state = ANY (ARRAY['completed'::text, 'rolled_back'::text, 'canceled'::text, 'failed'::text])))),
+  constraint of_one_kind CHECK (
+CASE kind
+    WHEN 'root'::text THEN ((from_root_key_id IS NOT NULL) AND (to_root_key_id IS NOT NULL) AND (from_root_key_id <> to_root_key_id) AND (from_wrapping_key_id IS NULL) AND (to_wrapping_key_id IS NULL))
+    ELSE ((from_wrapping_key_id IS NOT NULL) AND (from_root_key_id IS NULL) AND (to_root_key_id IS NULL) AND (to_wrapping_key_id IS DISTINCT FROM from_wrapping_key_id) AND ((to_wrapping_key_id IS NOT NULL) OR (state = ANY (ARRAY['requested'::text, 'canceled'::text, 'failed'::text]))))
+END),
+  constraint turns_back_when_it_says_so CHECK (((direction = 'back'::text) >= (state = ANY (ARRAY['rolling_back'::text, 'rolled_back'::text])))),
+  constraint upper_rotations_direction_check CHECK ((direction = ANY (ARRAY['forward'::text, 'back'::text]))),
+  constraint upper_rotations_from_root_key_id_fkey FOREIGN KEY (from_root_key_id) REFERENCES keyring.root_keys(id),
+  constraint upper_rotations_from_wrapping_key_id_fkey FOREIGN KEY (from_wrapping_key_id) REFERENCES keyring.wrapping_keys(id),
+  constraint upper_rotations_kind_check CHECK ((kind = ANY (ARRAY['root'::text, 'wrapping'::text]))),
+  constraint upper_rotations_pkey PRIMARY KEY (id),
+  constraint upper_rotations_reason_check CHECK ((length(reason) <= 1000)),
+  constraint upper_rotations_requested_by_check CHECK (((length(requested_by) >= 1) AND (length(requested_by) <= 200))),
+  constraint upper_rotations_state_check CHECK ((state = ANY (ARRAY['requested'::text, 'prepared'::text, 'rewrapping'::text, 'verifying'::text, 'completed'::text, 'blocked'::text, 'rolling_back'::text, 'rolled_back'::text, 'canceled'::text, 'failed'::text]))),
+  constraint upper_rotations_to_root_key_id_fkey FOREIGN KEY (to_root_key_id) REFERENCES keyring.root_keys(id),
+  constraint upper_rotations_to_wrapping_key_id_fkey FOREIGN KEY (to_wrapping_key_id) REFERENCES keyring.wrapping_keys(id)
+) with (fillfactor=70);
+alter table keyring.upper_rotations owner to keyring_owner;
+alter table keyring.upper_rotations enable row level security;
+alter table keyring.upper_rotations force row level security;
+CREATE INDEX upper_rotations_by_time ON keyring.upper_rotations USING btree (requested_at DESC, id DESC);
+CREATE UNIQUE INDEX one_open_upper_rotation ON keyring.upper_rotations USING btree ((true)) WHERE (finished_at IS NULL);
+CREATE TRIGGER guard_upper_rotation BEFORE DELETE OR UPDATE ON keyring.upper_rotations FOR EACH ROW EXECUTE FUNCTION keyring.guard_upper_rotation();
+create policy keyring_roles on keyring.upper_rotations for all to keyring_owner, keyring_service using (true) with check (true);
+comment on table keyring.upper_rotations is 'Rotations of the root key and of the wrapping key; those of data keys are in rotations';
+grant insert, select, update on table keyring.upper_rotations to keyring_service;
 
 create table keyring.workers (
   id uuid not null,
@@ -513,9 +1128,11 @@ create table keyring.wrapped_wrapping_keys (
 alter table keyring.wrapped_wrapping_keys owner to keyring_owner;
 alter table keyring.wrapped_wrapping_keys enable row level security;
 alter table keyring.wrapped_wrapping_keys force row level security;
+CREATE TRIGGER guard_wrapped_copy BEFORE INSERT OR DELETE OR UPDATE ON keyring.wrapped_wrapping_keys FOR EACH ROW EXECUTE FUNCTION keyring.guard_wrapped_copy();
+CREATE TRIGGER keys_are_not_truncated BEFORE TRUNCATE ON keyring.wrapped_wrapping_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_truncate();
 create policy keyring_roles on keyring.wrapped_wrapping_keys for all to keyring_owner, keyring_service using (true) with check (true);
 comment on table keyring.wrapped_wrapping_keys is 'A wrapping key under a root key. Two rows of one wrapping key are two ways in, as while the root key rotates';
-grant insert, select on table keyring.wrapped_wrapping_keys to keyring_service;
+grant delete, insert, select on table keyring.wrapped_wrapping_keys to keyring_service;
 
 create table keyring.wrapping_keys (
   id uuid not null,
@@ -523,6 +1140,15 @@ create table keyring.wrapping_keys (
   state text not null default 'enabled'::text,
   fingerprint bytea not null,
   created_at timestamp with time zone not null default now(),
+  promoted_at timestamp with time zone,
+  disabled_at timestamp with time zone,
+  compromised_at timestamp with time zone,
+  exposed_at timestamp with time zone,
+  destroyed_at timestamp with time zone,
+  constraint compromised_has_a_time CHECK (((state = 'compromised'::text) <= (compromised_at IS NOT NULL))),
+  constraint compromised_time_means_so CHECK (((compromised_at IS NULL) OR (state = ANY (ARRAY['compromised'::text, 'destroyed'::text])))),
+  constraint destroyed_has_a_time CHECK (((state = 'destroyed'::text) = (destroyed_at IS NOT NULL))),
+  constraint disabled_has_a_time CHECK (((state = 'disabled'::text) <= (disabled_at IS NOT NULL))),
   constraint wrapping_keys_fingerprint_check CHECK ((octet_length(fingerprint) = 32)),
   constraint wrapping_keys_pkey PRIMARY KEY (id),
   constraint wrapping_keys_state_check CHECK ((state = ANY (ARRAY['enabled'::text, 'disabled'::text, 'compromised'::text, 'destroyed'::text]))),
@@ -532,9 +1158,19 @@ create table keyring.wrapping_keys (
 alter table keyring.wrapping_keys owner to keyring_owner;
 alter table keyring.wrapping_keys enable row level security;
 alter table keyring.wrapping_keys force row level security;
+CREATE TRIGGER erase_wrapping_key AFTER UPDATE ON keyring.wrapping_keys FOR EACH ROW WHEN (new.state = 'destroyed'::text) EXECUTE FUNCTION keyring.erase_wrapping_key();
+CREATE TRIGGER guard_wrapping_key BEFORE DELETE OR UPDATE ON keyring.wrapping_keys FOR EACH ROW EXECUTE FUNCTION keyring.guard_wrapping_key();
+CREATE TRIGGER keys_are_not_truncated BEFORE TRUNCATE ON keyring.wrapping_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_truncate();
 create policy keyring_roles on keyring.wrapping_keys for all to keyring_owner, keyring_service using (true) with check (true);
+comment on column keyring.wrapping_keys.state is 'Only an enabled one is ever primary. Disabled and compromised ones unwrap what is still under them, as restored rows';
 comment on column keyring.wrapping_keys.fingerprint is 'Key check value (HKDF), verified at every unwrap; commits to the key';
+comment on column keyring.wrapping_keys.exposed_at is 'When a root key that had wrapped it was found to have leaked: rotate it, too';
 grant insert, select on table keyring.wrapping_keys to keyring_service;
+grant update on column keyring.wrapping_keys.state to keyring_service;
+grant update on column keyring.wrapping_keys.disabled_at to keyring_service;
+grant update on column keyring.wrapping_keys.compromised_at to keyring_service;
+grant update on column keyring.wrapping_keys.exposed_at to keyring_service;
+grant update on column keyring.wrapping_keys.destroyed_at to keyring_service;
 
 create table keyring_jobs.bam (
   id uuid not null default gen_random_uuid(),
@@ -863,7 +1499,9 @@ alter table public.projects owner to schema_migrator;
 alter table public.projects enable row level security;
 alter table public.projects force row level security;
 CREATE INDEX idx_projects_owner ON public.projects USING btree (owner);
+CREATE INDEX projects_by_name ON public.projects USING btree (name, id);
 CREATE TRIGGER update_projects_updated_at BEFORE UPDATE ON public.projects FOR EACH ROW EXECUTE FUNCTION public.update_updated_at_column();
+create policy "Keyring auditors see every project" on public.projects for select to keyring_auditor using (true);
 create policy "Keyring definers hold projects, unchanged" on public.projects for update to keyring_owner using (true) with check (false);
 create policy "Keyring definers see every project" on public.projects for select to keyring_owner using (true);
 create policy "Keyring service creates projects" on public.projects for insert to keyring_service with check (true);
@@ -877,6 +1515,10 @@ comment on column public.projects.owner is 'The user it belongs to (auth.users.i
 grant delete, insert, select, update on table public.projects to authenticated;
 grant insert, select on table public.projects to keyring_service;
 grant references, select on table public.projects to keyring_owner;
+grant select on column public.projects.id to keyring_auditor;
+grant select on column public.projects.owner to keyring_auditor;
+grant select on column public.projects.name to keyring_auditor;
+grant select on column public.projects.created_at to keyring_auditor;
 grant update on column public.projects.updated_at to keyring_owner;
 
 create table public.secrets (
@@ -953,8 +1595,15 @@ alter table supabase_migrations.schema_migrations owner to schema_migrator;
 alter table supabase_migrations.schema_migrations disable row level security;
 alter table supabase_migrations.schema_migrations no force row level security;
 
+create sequence keyring.audit_checkpoints_id_seq as bigint start 1 increment 1 owned by keyring.audit_checkpoints (identity);
+alter sequence keyring.audit_checkpoints_id_seq owner to keyring_owner;
+
 create sequence keyring.audit_log_id_seq as bigint start 1 increment 1 owned by keyring.audit_log (identity);
 alter sequence keyring.audit_log_id_seq owner to keyring_owner;
+
+create sequence keyring.policy_revisions as bigint start 1 increment 1 owned by none;
+alter sequence keyring.policy_revisions owner to keyring_owner;
+grant usage on sequence keyring.policy_revisions to keyring_service;
 
 create sequence keyring.quarantine_id_seq as bigint start 1 increment 1 owned by keyring.quarantine (identity);
 alter sequence keyring.quarantine_id_seq owner to keyring_owner;
@@ -997,136 +1646,185 @@ AS $function$
   $function$;
 alter function keyring.admit_plaintext(text) owner to keyring_owner;
 
-CREATE OR REPLACE FUNCTION keyring.catalog_problems()
- RETURNS TABLE(code text, relation text, column_name text, detail text)
- LANGUAGE sql
- STABLE SECURITY DEFINER
+CREATE OR REPLACE FUNCTION keyring.archive_audit(last_place bigint, signed_note text, who text, kind text, why text)
+ RETURNS bigint
+ LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
-    with registered as (
-      select e.*, t.oid is not null as found, t.relrowsecurity,
-        'fence_' || pg_catalog.replace(e.label, '.', '__') as fence,
-        'move_' || pg_catalog.replace(e.label, '.', '__') as move
-      from keyring.encrypted_columns e left join pg_catalog.pg_class t on t.oid = e.table_id
-    ),
-    parts as (
-      select r.fence, r.ciphertext_column, r.table_id as relid from registered r where r.found
-      union
-      select r.fence, r.ciphertext_column, p.relid
-      from registered r cross join lateral pg_catalog.pg_partition_tree(r.table_id) p where r.found
-    ),
-    key_references as (
-      select c.conrelid, c.conkey, c.convalidated,
-        c.conkey[pg_catalog.array_position(c.confkey, k.attnum)] as key_id_number
-      from pg_catalog.pg_constraint c
-      join pg_catalog.pg_attribute k on k.attrelid = c.confrelid and k.attname = 'id'
-      where c.contype = 'f' and c.confrelid = 'keyring.encryption_keys'::pg_catalog.regclass and c.conparentid = 0
-    )
-    -- A column that names keys and is not in the registry: a rotation would forget it.
-    select 'unregistered_column', f.conrelid::pg_catalog.regclass, a.attname,
-      'has a foreign key to keyring.encryption_keys and is not registered'
-    from key_references f
-    join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = f.key_id_number
-    join pg_catalog.pg_class t on t.oid = f.conrelid
-    -- The keyring's own tables tell of keys; none of them holds a ciphertext.
-    where t.relnamespace <> 'keyring'::pg_catalog.regnamespace
-      and not exists (select from registered r where r.table_id = f.conrelid and r.key_id_column = a.attname)
-    union all
-    select 'missing_table', r.table_id, null, pg_catalog.format('the table registered as %s is gone', r.label)
-    from registered r where not r.found
-    union all
-    select 'missing_column', r.table_id, w.wanted,
-      pg_catalog.format('registered as %s, but the table has no such column', r.label)
-    from registered r
-    cross join lateral (
-      values (r.row_id_column), (r.project_column), (r.ciphertext_column), (r.key_id_column)) w (wanted)
-    where r.found and not exists (select from pg_catalog.pg_attribute a
-      where a.attrelid = r.table_id and a.attname = w.wanted and not a.attisdropped)
-    union all
-    select 'missing_foreign_key', r.table_id, r.key_id_column,
-      'has no validated foreign key, with its project, to keyring.encryption_keys'
-    from registered r
-    where r.found and not exists (select from key_references f
-      join pg_catalog.pg_attribute k on k.attrelid = f.conrelid and k.attnum = f.key_id_number
-      join pg_catalog.pg_attribute p on p.attrelid = f.conrelid and p.attnum = any (f.conkey)
-      where f.conrelid = r.table_id and f.convalidated
-        and k.attname = r.key_id_column and p.attname = r.project_column)
-    union all
-    -- The fence, on the table and on each of its partitions: there, enabled, and last of what can change a row.
-    select 'missing_fence', p.relid, p.ciphertext_column,
-      pg_catalog.format('trigger %s is missing, disabled or not the fence', w.wanted)
-    from parts p
-    cross join (values ('insert', 7), ('update', 19)) e (event, row_before_event)
-    cross join lateral (
-      select 'zz_keyring_' || pg_catalog.replace(p.fence, 'fence_', 'fence_' || e.event || '_') as wanted) w
-    where not exists (select from pg_catalog.pg_trigger t join pg_catalog.pg_proc f on f.oid = t.tgfoid
-      where t.tgrelid = p.relid and t.tgname = w.wanted and t.tgenabled in ('O', 'A')
-        and t.tgtype = e.row_before_event
-        and f.proname = p.fence and f.pronamespace = 'keyring'::pg_catalog.regnamespace)
-    union all
-    -- What the sweep moves rows with: it names the table as it was called when the column was registered.
-    select 'missing_move', r.table_id, r.ciphertext_column,
-      pg_catalog.format('function keyring.%s is missing or was made for another table: register the column again', r.move)
-    from registered r
-    where r.found and not exists (select from pg_catalog.pg_proc f
-      where f.proname = r.move and f.pronamespace = 'keyring'::pg_catalog.regnamespace
-        and f.prosecdef and pg_catalog.pg_get_userbyid(f.proowner) = 'keyring_mover'
-        and f.proconfig[1] = 'search_path=pg_catalog, pg_temp'
-        and f.prosrc = keyring.move_body(r.label, r.table_id, r.ciphertext_column, r.key_id_column, r.row_id_column,
-          r.project_column))
-    union all
-    select distinct 'trigger_after_fence', p.relid, t.tgname,
-      'fires after the fence and could change what it checked: rename it to sort before zz_keyring'
-    from parts p
-    join pg_catalog.pg_trigger t on t.tgrelid = p.relid
-    join pg_catalog.pg_proc f on f.oid = t.tgfoid
-    where t.tgparentid = 0 and t.tgenabled <> 'D' and t.tgname > 'zz_keyring_fence_'
-      and (t.tgtype & 3) = 3 and (t.tgtype & 20) <> 0
-      and f.pronamespace <> 'keyring'::pg_catalog.regnamespace
-    union all
-    -- A child that inherits is no partition: it has none of the triggers, and its rows are counted with the parent's.
-    select 'inherited_table', i.inhrelid, null, pg_catalog.format('inherits from %s and has no fence', r.table_id)
-    from registered r
-    join pg_catalog.pg_inherits i on i.inhparent = r.table_id
-    join pg_catalog.pg_class child on child.oid = i.inhrelid and not child.relispartition
-    where r.found
-    union all
-    -- A sweep addresses a row by its id, and the associated data binds it. PostgreSQL cannot promise that a partitioned table's
-    -- ids are unique over its partitions; for UUIDs chance does.
-    select 'row_id_not_unique', r.table_id, r.row_id_column,
-      'is not the primary key, nor unique (with the project) and not null: it does not say which row is meant'
-    from registered r
-    join pg_catalog.pg_class t on t.oid = r.table_id
-    join pg_catalog.pg_attribute a on a.attrelid = r.table_id and a.attname = r.row_id_column
-    where not (a.attnotnull and exists (
-      select from pg_catalog.pg_index x
-      where x.indrelid = r.table_id and x.indisunique and x.indisvalid and x.indpred is null and x.indexprs is null
-        and a.attnum = any (x.indkey)
-        and ((t.relkind = 'p' and a.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype)
-          or not exists (select from pg_catalog.unnest(x.indkey::pg_catalog.int2[]) k (number)
-            join pg_catalog.pg_attribute c on c.attrelid = r.table_id and c.attnum = k.number
-            where c.attname not in (r.row_id_column, r.project_column)))))
-    union all
-    select 'row_security_off', r.table_id, null,
-      'row-level security is off on a table that holds ciphertext'
-    from registered r where r.found and not r.relrowsecurity
-    union all
-    -- Under row-level security a row that the counting definer may not see is not counted, and nobody is told.
-    select 'hidden_rows', r.table_id, null,
-      'row-level security hides rows from keyring_owner, which counts what names a key: register the column again'
-    from registered r
-    cross join lateral (
-      select
-        coalesce(pg_catalog.bool_or(p.polpermissive and pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true'), false)
-          as sees_all,
-        coalesce(pg_catalog.bool_or(not p.polpermissive), false) as restricted
-      from pg_catalog.pg_policy p
-      where p.polrelid = r.table_id and p.polcmd in ('r', '*')
-        and exists (select from pg_catalog.unnest(p.polroles) g (role)
-          where case when g.role = 0 then true else pg_catalog.pg_has_role(current_user, g.role, 'usage') end)
-    ) v
-    where r.relrowsecurity and (v.restricted or not v.sees_all)
-    order by 2, 3, 1
+  declare
+    first_place bigint;
+    removed bigint;
+  begin
+    perform from keyring.audit_sealer for update;
+    select min(s.place) into first_place from keyring.audit_seals s;
+    if first_place is null or last_place < first_place
+      or not exists (select from keyring.audit_checkpoints c where c.size = last_place)
+    then
+      raise exception 'a range that is archived ends at a checkpoint of what is there' using errcode = 'MK005';
+    end if;
+    insert into keyring.audit_archives (through, note) values (last_place, signed_note);
+    insert into keyring.audit_log (actor, principal_kind, action, outcome, subject, reason, details)
+      values (who, kind, 'audit.archived', 'succeeded', 'audit:' || first_place || '-' || last_place, why,
+        pg_catalog.jsonb_build_object('from', first_place, 'through', last_place, 'note', signed_note));
+    delete from keyring.audit_log l using keyring.audit_seals s where s.entry_id = l.id and s.place <= last_place;
+    get diagnostics removed = row_count;
+    delete from keyring.audit_seals s where s.place <= last_place;
+    delete from keyring.audit_checkpoints c where c.size < last_place;
+    return removed;
+  end
+  $function$;
+alter function keyring.archive_audit(bigint,text,text,text,text) owner to keyring_owner;
+comment on function keyring.archive_audit(bigint,text,text,text,text) is 'Called by `mh-keys audit archive`, after the file is safe: removes the entries up to a checkpoint';
+
+CREATE OR REPLACE FUNCTION keyring.begin_audit_entry()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  begin
+    perform pg_catalog.pg_current_xact_id();
+    return null;
+  end
+  $function$;
+alter function keyring.begin_audit_entry() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.catalog_problems()
+ RETURNS TABLE(code text, relation text, column_name text, detail text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+AS $function$
+  #variable_conflict use_column
+  begin
+    return query select p.code, p.relation::pg_catalog.text, p.column_name::pg_catalog.text, p.detail from (
+      with registered as (
+        select e.*, t.oid is not null as found, t.relrowsecurity,
+          'fence_' || pg_catalog.replace(e.label, '.', '__') as fence,
+          'move_' || pg_catalog.replace(e.label, '.', '__') as move
+        from keyring.encrypted_columns e left join pg_catalog.pg_class t on t.oid = e.table_id
+      ),
+      parts as (
+        select r.fence, r.ciphertext_column, r.table_id as relid from registered r where r.found
+        union
+        select r.fence, r.ciphertext_column, p.relid
+        from registered r cross join lateral pg_catalog.pg_partition_tree(r.table_id) p where r.found
+      ),
+      key_references as (
+        select c.conrelid, c.conkey, c.convalidated,
+          c.conkey[pg_catalog.array_position(c.confkey, k.attnum)] as key_id_number
+        from pg_catalog.pg_constraint c
+        join pg_catalog.pg_attribute k on k.attrelid = c.confrelid and k.attname = 'id'
+        where c.contype = 'f' and c.confrelid = 'keyring.encryption_keys'::pg_catalog.regclass and c.conparentid = 0
+      )
+      -- A column that names keys and is not in the registry: a rotation would forget it.
+      select 'unregistered_column', f.conrelid::pg_catalog.regclass, a.attname,
+        'has a foreign key to keyring.encryption_keys and is not registered'
+      from key_references f
+      join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = f.key_id_number
+      join pg_catalog.pg_class t on t.oid = f.conrelid
+      -- The keyring's own tables tell of keys; none of them holds a ciphertext.
+      where t.relnamespace <> 'keyring'::pg_catalog.regnamespace
+        and not exists (select from registered r where r.table_id = f.conrelid and r.key_id_column = a.attname)
+      union all
+      select 'missing_table', r.table_id, null, pg_catalog.format('the table registered as %s is gone', r.label)
+      from registered r where not r.found
+      union all
+      select 'missing_column', r.table_id, w.wanted,
+        pg_catalog.format('registered as %s, but the table has no such column', r.label)
+      from registered r
+      cross join lateral (
+        values (r.row_id_column), (r.project_column), (r.ciphertext_column), (r.key_id_column)) w (wanted)
+      where r.found and not exists (select from pg_catalog.pg_attribute a
+        where a.attrelid = r.table_id and a.attname = w.wanted and not a.attisdropped)
+      union all
+      select 'missing_foreign_key', r.table_id, r.key_id_column,
+        'has no validated foreign key, with its project, to keyring.encryption_keys'
+      from registered r
+      where r.found and not exists (select from key_references f
+        join pg_catalog.pg_attribute k on k.attrelid = f.conrelid and k.attnum = f.key_id_number
+        join pg_catalog.pg_attribute p on p.attrelid = f.conrelid and p.attnum = any (f.conkey)
+        where f.conrelid = r.table_id and f.convalidated
+          and k.attname = r.key_id_column and p.attname = r.project_column)
+      union all
+      -- The fence, on the table and on each of its partitions: there, enabled, and last of what can change a row.
+      select 'missing_fence', p.relid, p.ciphertext_column,
+        pg_catalog.format('trigger %s is missing, disabled or not the fence', w.wanted)
+      from parts p
+      cross join (values ('insert', 7), ('update', 19)) e (event, row_before_event)
+      cross join lateral (
+        select 'zz_keyring_' || pg_catalog.replace(p.fence, 'fence_', 'fence_' || e.event || '_') as wanted) w
+      where not exists (select from pg_catalog.pg_trigger t join pg_catalog.pg_proc f on f.oid = t.tgfoid
+        where t.tgrelid = p.relid and t.tgname = w.wanted and t.tgenabled in ('O', 'A')
+          and t.tgtype = e.row_before_event
+          and f.proname = p.fence and f.pronamespace = 'keyring'::pg_catalog.regnamespace)
+      union all
+      -- What the sweep moves rows with: it names the table as it was called when the column was registered.
+      select 'missing_move', r.table_id, r.ciphertext_column,
+        pg_catalog.format('function keyring.%s is missing or was made for another table: register the column again', r.move)
+      from registered r
+      where r.found and not exists (select from pg_catalog.pg_proc f
+        where f.proname = r.move and f.pronamespace = 'keyring'::pg_catalog.regnamespace
+          and f.prosecdef and pg_catalog.pg_get_userbyid(f.proowner) = 'keyring_mover'
+          and f.proconfig[1] = 'search_path=pg_catalog, pg_temp'
+          and f.prosrc = keyring.move_body(r.label, r.table_id, r.ciphertext_column, r.key_id_column, r.row_id_column,
+            r.project_column))
+      union all
+      select distinct 'trigger_after_fence', p.relid, t.tgname,
+        'fires after the fence and could change what it checked: rename it to sort before zz_keyring'
+      from parts p
+      join pg_catalog.pg_trigger t on t.tgrelid = p.relid
+      join pg_catalog.pg_proc f on f.oid = t.tgfoid
+      where t.tgparentid = 0 and t.tgenabled <> 'D' and t.tgname > 'zz_keyring_fence_'
+        and (t.tgtype & 3) = 3 and (t.tgtype & 20) <> 0
+        and f.pronamespace <> 'keyring'::pg_catalog.regnamespace
+      union all
+      -- A child that inherits is no partition: it has none of the triggers, and its rows are counted with the parent's.
+      select 'inherited_table', i.inhrelid, null, pg_catalog.format('inherits from %s and has no fence', r.table_id)
+      from registered r
+      join pg_catalog.pg_inherits i on i.inhparent = r.table_id
+      join pg_catalog.pg_class child on child.oid = i.inhrelid and not child.relispartition
+      where r.found
+      union all
+      -- A sweep addresses a row by its id, and the associated data binds it. PostgreSQL cannot promise that a partitioned table's
+      -- ids are unique over its partitions; for UUIDs chance does.
+      select 'row_id_not_unique', r.table_id, r.row_id_column,
+        'is not the primary key, nor unique (with the project) and not null: it does not say which row is meant'
+      from registered r
+      join pg_catalog.pg_class t on t.oid = r.table_id
+      join pg_catalog.pg_attribute a on a.attrelid = r.table_id and a.attname = r.row_id_column
+      where not (a.attnotnull and exists (
+        select from pg_catalog.pg_index x
+        where x.indrelid = r.table_id and x.indisunique and x.indisvalid and x.indpred is null and x.indexprs is null
+          and a.attnum = any (x.indkey)
+          and ((t.relkind = 'p' and a.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype)
+            or not exists (select from pg_catalog.unnest(x.indkey::pg_catalog.int2[]) k (number)
+              join pg_catalog.pg_attribute c on c.attrelid = r.table_id and c.attnum = k.number
+              where c.attname not in (r.row_id_column, r.project_column)))))
+      union all
+      select 'row_security_off', r.table_id, null,
+        'row-level security is off on a table that holds ciphertext'
+      from registered r where r.found and not r.relrowsecurity
+      union all
+      -- Under row-level security a row that the counting definer may not see is not counted, and nobody is told.
+      select 'hidden_rows', r.table_id, null,
+        'row-level security hides rows from keyring_owner, which counts what names a key: register the column again'
+      from registered r
+      cross join lateral (
+        select
+          coalesce(pg_catalog.bool_or(p.polpermissive and pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true'), false)
+            as sees_all,
+          coalesce(pg_catalog.bool_or(not p.polpermissive), false) as restricted
+        from pg_catalog.pg_policy p
+        where p.polrelid = r.table_id and p.polcmd in ('r', '*')
+          and exists (select from pg_catalog.unnest(p.polroles) g (role)
+            where case when g.role = 0 then true else pg_catalog.pg_has_role(current_user, g.role, 'usage') end)
+      ) v
+      where r.relrowsecurity and (v.restricted or not v.sees_all)
+    ) p (code, relation, column_name, detail)
+    order by 2, 3, 1;
+  end
   $function$;
 alter function keyring.catalog_problems() owner to keyring_owner;
 comment on function keyring.catalog_problems() is 'Every way in which the registry and the catalog disagree';
@@ -1146,6 +1844,19 @@ AS $function$
   $function$;
 alter function keyring.envelope_key_id(bytea) owner to keyring_owner;
 grant execute on function keyring.envelope_key_id(bytea) to public;
+
+CREATE OR REPLACE FUNCTION keyring.erase_wrapping_key()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  begin
+    delete from keyring.wrapped_wrapping_keys c where c.wrapping_key_id = new.id;
+    return null;
+  end
+  $function$;
+alter function keyring.erase_wrapping_key() owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.exposed_secrets(of_key uuid)
  RETURNS TABLE(label text, row_id text, name text, written_at timestamp with time zone, replaced_at timestamp with time zone)
@@ -1238,6 +1949,28 @@ AS $function$
         $function$;
 alter function keyring.fence_secrets__value() owner to keyring_owner;
 
+CREATE OR REPLACE FUNCTION keyring.fence_wrapped_key()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    primary_id pg_catalog.uuid;
+  begin
+    if keyring.envelope_key_id(new.wrapped_key) is distinct from new.wrapping_key_id then
+      raise exception 'the wrapped key of a row in % does not name its wrapping key', tg_table_name using errcode = 'MK003';
+    end if;
+    perform pg_catalog.pg_advisory_xact_lock_shared(keyring.wrapping_lock());
+    select i.wrapping_key_id into primary_id from keyring.installation i for share;
+    if primary_id is distinct from new.wrapping_key_id then
+      perform keyring.refuse_stale_wrapping(new.wrapping_key_id);
+    end if;
+    return new;
+  end
+  $function$;
+alter function keyring.fence_wrapped_key() owner to keyring_owner;
+
 CREATE OR REPLACE FUNCTION keyring.finish_adoption(column_label text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1270,6 +2003,207 @@ AS $function$
   $function$;
 alter function keyring.finish_adoption(text) owner to keyring_owner;
 grant execute on function keyring.finish_adoption(text) to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring.guard_access_settings()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  begin
+    if old.two_people and not new.two_people and keyring.two_person_rule()
+      and not keyring.is_approved('rule.switch_off', 'rule:two_people')
+    then
+      raise exception 'another admin has to approve this' using errcode = 'MK010';
+    end if;
+    return new;
+  end
+  $function$;
+alter function keyring.guard_access_settings() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_admins()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  declare
+    changed keyring.grants;
+  begin
+    if tg_op = 'DELETE' then changed := old; else changed := new; end if;
+    if changed.role <> 'instance_admin' then
+      return changed;
+    end if;
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+      raise exception 'admins change under read committed: an older snapshot would miss another change' using errcode = 'MK005';
+    end if;
+    -- One after the other: two who each leave two admins would leave one.
+    perform from keyring.access_settings s for update;
+    if keyring.two_person_rule() then
+      if tg_op = 'INSERT' and not keyring.is_approved('admin.grant', changed.person) then
+        raise exception 'another admin has to approve this' using errcode = 'MK010';
+      end if;
+      if tg_op = 'DELETE' and not keyring.is_approved('admin.remove', changed.person)
+        and (select count(distinct g.person) from keyring.grants g
+          where g.role = 'instance_admin' and g.person <> changed.person) < 2
+      then
+        raise exception 'another admin has to approve this: it would end the rule of two people' using errcode = 'MK010';
+      end if;
+    end if;
+    return changed;
+  end
+  $function$;
+alter function keyring.guard_admins() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_api_token()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  begin
+    if (new.id, new.name, new.digest, new.role, new.permissions, new.project_ids, new.person, new.created_by, new.created_at,
+        new.expires_at)
+      is distinct from (old.id, old.name, old.digest, old.role, old.permissions, old.project_ids, old.person, old.created_by,
+        old.created_at, old.expires_at)
+    then
+      raise exception 'what a token may do never changes: make another one' using errcode = 'MK004';
+    end if;
+    if old.revoked_at is not null then
+      raise exception 'revoked is for good' using errcode = 'MK005';
+    end if;
+    return new;
+  end
+  $function$;
+alter function keyring.guard_api_token() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_approval()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  begin
+    if tg_op = 'INSERT' then
+      if new.state = 'waived' then
+        if keyring.two_person_rule() then
+          raise exception 'two admins exist: nothing is waived' using errcode = 'MK010';
+        end if;
+        new.consumed_at := pg_catalog.clock_timestamp();
+        new.consumed_in := pg_catalog.pg_current_xact_id();
+      elsif new.state <> 'pending' or (new.decided_by, new.decider, new.decided_at, new.consumed_at, new.consumed_in)
+        is distinct from (null::pg_catalog.text, null::pg_catalog.text, null::pg_catalog.timestamptz,
+          null::pg_catalog.timestamptz, null::pg_catalog.xid8)
+      then
+        raise exception 'an approval begins as a request' using errcode = 'MK005';
+      end if;
+      new.requested_at := pg_catalog.clock_timestamp();
+      new.expires_at := new.requested_at + interval '24 hours';
+      return new;
+    end if;
+
+    if (new.id, new.action, new.subject, new.project_id, new.reason, new.requested_by, new.requester, new.requested_at,
+        new.expires_at)
+      is distinct from (old.id, old.action, old.subject, old.project_id, old.reason, old.requested_by, old.requester,
+        old.requested_at, old.expires_at)
+    then
+      raise exception 'what was asked for never changes' using errcode = 'MK004';
+    end if;
+    if old.state = 'pending' and new.state in ('approved', 'rejected') then
+      -- What nobody decided in time may be rejected by nobody, to make room for another request.
+      if (new.decider is null or new.decided_by is null) and (new.state = 'approved' or old.expires_at > pg_catalog.clock_timestamp())
+      then
+        raise exception 'somebody decides' using errcode = 'MK005';
+      end if;
+      if new.state = 'approved' then
+        if old.expires_at <= pg_catalog.clock_timestamp() then
+          raise exception 'the request has expired' using errcode = 'MK005';
+        end if;
+        if new.decider = old.requester then
+          raise exception 'nobody approves what they asked for' using errcode = 'MK010';
+        end if;
+        if not exists (select from keyring.grants g where g.role = 'instance_admin' and g.person = new.decider) then
+          raise exception 'only an admin approves' using errcode = 'MK010';
+        end if;
+      end if;
+      new.decided_at := pg_catalog.clock_timestamp();
+      return new;
+    end if;
+    if old.state = 'approved' and new.state = 'consumed' then
+      if old.expires_at <= pg_catalog.clock_timestamp() then
+        raise exception 'the approval has expired' using errcode = 'MK010';
+      end if;
+      -- Somebody who is no admin any more has not approved.
+      if not exists (select from keyring.grants g where g.role = 'instance_admin' and g.person = old.decider) then
+        raise exception 'who approved is no admin any more' using errcode = 'MK010';
+      end if;
+      if (new.decided_by, new.decider, new.decided_at) is distinct from (old.decided_by, old.decider, old.decided_at) then
+        raise exception 'what was decided never changes' using errcode = 'MK004';
+      end if;
+      new.consumed_at := pg_catalog.clock_timestamp();
+      new.consumed_in := pg_catalog.pg_current_xact_id();
+      return new;
+    end if;
+    if old.state = 'approved' and new.state = 'rejected' and old.expires_at <= pg_catalog.clock_timestamp() then
+      return new;
+    end if;
+    raise exception 'an approval does not go from % to %', old.state, new.state using errcode = 'MK005';
+  end
+  $function$;
+alter function keyring.guard_approval() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_audit_checkpoint()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  declare
+    floor_before bigint;
+  begin
+    if new.size is distinct from coalesce((select max(s.place) from keyring.audit_seals s),
+      (select max(a.through) from keyring.audit_archives a))
+    then
+      raise exception 'a checkpoint is of the whole chain' using errcode = 'MK005';
+    end if;
+    select coalesce(max(c.floor_id), 0) into floor_before from keyring.audit_checkpoints c
+      where c.id = (select max(b.id) from keyring.audit_checkpoints b);
+    if new.floor_id < floor_before
+      or new.floor_id > floor_before and new.floor_id > (select coalesce(max(l.id), 0) from keyring.audit_log l)
+      or exists (
+        select from keyring.audit_log l where l.id > floor_before and l.id <= new.floor_id
+          and not exists (select from keyring.audit_seals s where s.entry_id = l.id))
+    then
+      raise exception 'up to the floor every entry has its place' using errcode = 'MK005';
+    end if;
+    return new;
+  end
+  $function$;
+alter function keyring.guard_audit_checkpoint() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_audit_seals()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  declare
+    first_place bigint;
+    last_place bigint;
+    places bigint;
+    taken bigint;
+  begin
+    select min(n.place), max(n.place), count(*) into first_place, last_place, places from sealed n;
+    if places = 0 then
+      return null;
+    end if;
+    select greatest(
+      (select coalesce(max(s.place), 0) from keyring.audit_seals s where s.place < first_place),
+      (select coalesce(max(a.through), 0) from keyring.audit_archives a)) into taken;
+    if first_place <> taken + 1 or last_place - first_place + 1 <> places then
+      raise exception 'places in the chain follow one another' using errcode = 'MK005';
+    end if;
+    if exists (select from sealed n where not exists (select from keyring.audit_log l where l.id = n.entry_id)) then
+      raise exception 'a place in the chain is an entry''s' using errcode = 'MK005';
+    end if;
+    return null;
+  end
+  $function$;
+alter function keyring.guard_audit_seals() owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.guard_encryption_key()
  RETURNS trigger
@@ -1305,8 +2239,10 @@ AS $function$
     if old.rolled_back_at is not null and new.rolled_back_at is distinct from old.rolled_back_at then
       raise exception 'rolled back is for good' using errcode = 'MK005';
     end if;
-    if old.retention_until is not null and (new.retention_until is null or new.retention_until < old.retention_until) then
-      raise exception 'a retention window is never shortened' using errcode = 'MK008';
+    if old.retention_until is not null and (new.retention_until is null or new.retention_until < old.retention_until)
+      and not (new.retention_until is not null and keyring.is_approved('key.destroy_early', 'key:' || old.id))
+    then
+      raise exception 'a retention window is shortened by two people only' using errcode = 'MK008';
     end if;
     if new.retention_until is distinct from old.retention_until
       and exists (select from keyring.keyrings k where k.project_id = old.project_id and k.primary_key_id = old.id)
@@ -1362,6 +2298,29 @@ AS $function$
   $function$;
 alter function keyring.guard_encryption_key() owner to keyring_owner;
 
+CREATE OR REPLACE FUNCTION keyring.guard_installation()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    candidate pg_catalog.text;
+  begin
+    if tg_op = 'DELETE' then
+      raise exception 'the pointer to the wrapping key stays' using errcode = 'MK005';
+    end if;
+    update keyring.wrapping_keys w set promoted_at = coalesce(w.promoted_at, pg_catalog.clock_timestamp())
+      where w.id = new.wrapping_key_id returning w.state into candidate;
+    if candidate is distinct from 'enabled' then
+      raise exception 'only an enabled wrapping key can be primary (this one is %)', coalesce(candidate, 'unknown')
+        using errcode = 'MK005';
+    end if;
+    return new;
+  end
+  $function$;
+alter function keyring.guard_installation() owner to keyring_owner;
+
 CREATE OR REPLACE FUNCTION keyring.guard_key_usage()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1390,7 +2349,7 @@ AS $function$
     end if;
     -- Waits for a destroy of this version that is under way, and makes a later one wait for us. Not `for share`: of two first
     -- keyrings, each would hold what the other's note_promotion then updates.
-    select k.state, k.rolled_back_at, k.retention_until into candidate
+    select k.state, k.rolled_back_at, k.retention_until, k.created_at into candidate
       from keyring.encryption_keys k
       where k.project_id = new.project_id and k.id = new.primary_key_id
       for no key update;
@@ -1404,10 +2363,86 @@ AS $function$
     if candidate.retention_until is not null then
       raise exception 'a version whose retention has begun is never promoted again' using errcode = 'MK005';
     end if;
+    new.primary_made_at := candidate.created_at;
     return new;
   end
   $function$;
 alter function keyring.guard_keyring() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_retention()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  declare
+    fallback pg_catalog.interval;
+    was pg_catalog.interval;
+    becomes pg_catalog.interval;
+    project pg_catalog.uuid;
+  begin
+    if tg_op = 'UPDATE' and new.project_id is distinct from old.project_id then
+      raise exception 'a policy stays with its project' using errcode = 'MK004';
+    end if;
+    select p.retention into fallback from keyring.rotation_policies p where p.project_id is null;
+    if tg_op = 'DELETE' then
+      project := old.project_id;
+      was := coalesce(old.retention, fallback);
+      becomes := fallback;
+    elsif tg_op = 'INSERT' then
+      project := new.project_id;
+      was := fallback;
+      becomes := coalesce(new.retention, fallback);
+    else
+      project := new.project_id;
+      was := coalesce(old.retention, fallback);
+      becomes := coalesce(new.retention, fallback);
+    end if;
+    if becomes < was and pg_catalog.pg_trigger_depth() < 2 and keyring.two_person_rule()
+      and not keyring.is_approved('retention.shorten', keyring.retention_subject(project, becomes))
+    then
+      raise exception 'another admin has to approve a shorter retention' using errcode = 'MK010';
+    end if;
+    if tg_op = 'DELETE' then return old; end if;
+    return new;
+  end
+  $function$;
+alter function keyring.guard_retention() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_root_key()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  begin
+    if tg_op = 'DELETE' then
+      raise exception 'root keys are kept in the list' using errcode = 'MK005';
+    end if;
+    if (new.id, new.fingerprint, new.created_at) is distinct from (old.id, old.fingerprint, old.created_at) then
+      raise exception 'the identity of a root key never changes' using errcode = 'MK004';
+    end if;
+    if old.state in ('compromised', 'destroyed') and new.state <> old.state
+      and not (old.state = 'compromised' and new.state = 'destroyed')
+    then
+      raise exception '% is for good', old.state using errcode = 'MK005';
+    end if;
+    if new.state = 'enabled' or old.state <> 'enabled' then
+      return new;
+    end if;
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+      raise exception 'this needs read committed: an older snapshot would miss another root key''s end' using errcode = 'MK005';
+    end if;
+    perform pg_catalog.pg_advisory_xact_lock(keyring.roots_lock());
+    if exists (select from keyring.wrapping_keys w where w.state <> 'destroyed' and not exists (
+      select from keyring.wrapped_wrapping_keys c join keyring.root_keys r on r.id = c.root_key_id
+      where c.wrapping_key_id = w.id and r.id <> old.id and r.state = 'enabled'))
+    then
+      raise exception 'no other enabled root key opens every wrapping key' using errcode = 'MK006';
+    end if;
+    return new;
+  end
+  $function$;
+alter function keyring.guard_root_key() owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.guard_rotation_project()
  RETURNS trigger
@@ -1442,6 +2477,175 @@ AS $function$
   $function$;
 alter function keyring.guard_rotation_project() owner to keyring_owner;
 
+CREATE OR REPLACE FUNCTION keyring.guard_signing_key()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  begin
+    raise exception 'a signing key changes its wrapping and nothing else' using errcode = 'MK004';
+  end
+  $function$;
+alter function keyring.guard_signing_key() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_upper_rotation()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  begin
+    if tg_op = 'DELETE' then
+      raise exception 'rotations are kept' using errcode = 'MK007';
+    end if;
+    if (new.id, new.kind, new.leaked, new.from_root_key_id, new.to_root_key_id, new.from_wrapping_key_id, new.requested_by,
+        new.reason, new.requested_at)
+      is distinct from (old.id, old.kind, old.leaked, old.from_root_key_id, old.to_root_key_id, old.from_wrapping_key_id,
+        old.requested_by, old.reason, old.requested_at)
+      or old.to_wrapping_key_id is not null and new.to_wrapping_key_id is distinct from old.to_wrapping_key_id
+    then
+      raise exception 'the identity of a rotation never changes' using errcode = 'MK004';
+    end if;
+    if old.finished_at is not null then
+      raise exception 'a rotation that has ended never changes' using errcode = 'MK005';
+    end if;
+    if old.direction = 'back' and new.direction <> 'back' then
+      raise exception 'a rollback is not turned around' using errcode = 'MK005';
+    end if;
+    if new.leaked and new.direction = 'back' then
+      raise exception 'there is no way back to a key that leaked' using errcode = 'MK005';
+    end if;
+    if new.direction = 'back' and new.state in ('rewrapping', 'verifying', 'completed') then
+      raise exception 'a rollback does not go forward' using errcode = 'MK005';
+    end if;
+    if new.state <> old.state and not (case old.state
+      when 'requested' then new.state in ('prepared', 'canceled', 'failed')
+      when 'prepared' then new.state in ('canceled', 'failed')
+        or new.state = case new.kind when 'root' then 'completed' else 'rewrapping' end
+      when 'rewrapping' then new.state in ('verifying', 'blocked', 'rolling_back')
+      when 'verifying' then new.state in ('completed', 'rewrapping', 'blocked', 'rolling_back')
+      when 'blocked' then new.state in ('rewrapping', 'rolling_back')
+      when 'rolling_back' then new.state in ('rolled_back', 'blocked')
+      else false
+    end) then
+      raise exception 'a rotation does not go from % to %', old.state, new.state using errcode = 'MK005';
+    end if;
+    return new;
+  end
+  $function$;
+alter function keyring.guard_upper_rotation() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_wrapped_copy()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    found_state pg_catalog.text;
+  begin
+    if tg_op = 'UPDATE' then
+      raise exception 'a wrapped key never changes' using errcode = 'MK004';
+    end if;
+    if tg_op = 'INSERT' then
+      select w.state into found_state from keyring.wrapping_keys w where w.id = new.wrapping_key_id for share;
+      if found_state is null or found_state = 'destroyed' then
+        raise exception 'the wrapping key is %', coalesce(found_state, 'unknown') using errcode = 'MK005';
+      end if;
+      select r.state into found_state from keyring.root_keys r where r.id = new.root_key_id for share;
+      if found_state is distinct from 'enabled' then
+        raise exception 'the root key is %', coalesce(found_state, 'unknown') using errcode = 'MK005';
+      end if;
+      return new;
+    end if;
+    perform pg_catalog.pg_advisory_xact_lock(keyring.roots_lock());
+    if exists (select from keyring.wrapping_keys w where w.id = old.wrapping_key_id and w.state = 'destroyed')
+      or exists (select from keyring.wrapped_wrapping_keys c join keyring.root_keys r on r.id = c.root_key_id
+        where c.wrapping_key_id = old.wrapping_key_id and c.root_key_id <> old.root_key_id and r.state = 'enabled')
+    then
+      return old;
+    end if;
+    raise exception 'no other enabled root key opens the wrapping key' using errcode = 'MK006';
+  end
+  $function$;
+alter function keyring.guard_wrapped_copy() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_wrapping_key()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    keys pg_catalog.int8;
+  begin
+    if tg_op = 'DELETE' then
+      raise exception 'wrapping keys are destroyed, never deleted' using errcode = 'MK005';
+    end if;
+    if (new.id, new.version, new.fingerprint, new.created_at)
+      is distinct from (old.id, old.version, old.fingerprint, old.created_at)
+    then
+      raise exception 'the identity of a wrapping key never changes' using errcode = 'MK004';
+    end if;
+    if old.state = 'destroyed' then
+      raise exception 'a destroyed wrapping key never changes' using errcode = 'MK005';
+    end if;
+    if old.compromised_at is not null and new.compromised_at is distinct from old.compromised_at
+      or old.exposed_at is not null and new.exposed_at is distinct from old.exposed_at
+    then
+      raise exception 'compromised is for good' using errcode = 'MK005';
+    end if;
+    if new.state = old.state then
+      return new;
+    end if;
+    if not (case old.state
+      when 'enabled' then new.state in ('disabled', 'compromised', 'destroyed')
+      when 'disabled' then new.state in ('compromised', 'destroyed')
+      else new.state = 'destroyed'
+    end) then
+      raise exception 'a wrapping key does not go from % to %', old.state, new.state using errcode = 'MK005';
+    end if;
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+      raise exception 'this needs read committed: an older snapshot would miss the pointer' using errcode = 'MK005';
+    end if;
+    -- Our lock on this row is the one that a promote to it wants: what is read now is the whole truth.
+    if exists (select from keyring.installation i where i.wrapping_key_id = old.id) then
+      raise exception 'the wrapping key is primary' using errcode = 'MK006';
+    end if;
+    if new.state <> 'destroyed' then
+      return new;
+    end if;
+
+    -- Conflicts with the `key share` of a key in flight that names this one, as an update's own lock would not.
+    perform from keyring.wrapping_keys w where w.id = old.id for update;
+    if exists (select from keyring.upper_rotations r
+      where r.finished_at is null and old.id in (r.from_wrapping_key_id, r.to_wrapping_key_id))
+    then
+      raise exception 'an open rotation needs the wrapping key' using errcode = 'MK006';
+    end if;
+    select count(*) into keys from keyring.encryption_keys k where k.wrapping_key_id = old.id and k.wrapped_key is not null;
+    if keys > 0 then
+      raise exception '% data keys are under the wrapping key', keys using errcode = 'MK006';
+    end if;
+    select count(*) into keys from keyring.signing_keys k where k.wrapping_key_id = old.id;
+    if keys > 0 then
+      raise exception '% signing keys are under the wrapping key', keys using errcode = 'MK006';
+    end if;
+    return new;
+  end
+  $function$;
+alter function keyring.guard_wrapping_key() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.is_approved(the_action text, the_subject text)
+ RETURNS boolean
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+    select exists (select from keyring.approvals a
+      where a.action = the_action and a.subject = the_subject and a.consumed_in = pg_catalog.pg_current_xact_id_if_assigned())
+  $function$;
+alter function keyring.is_approved(text,text) owner to keyring_owner;
+grant execute on function keyring.is_approved(text,text) to keyring_service;
+
 CREATE OR REPLACE FUNCTION keyring.lock_primaries(of_projects uuid[])
  RETURNS TABLE(project_id uuid, primary_key_id uuid)
  LANGUAGE plpgsql
@@ -1464,6 +2668,85 @@ AS $function$
 alter function keyring.lock_primaries(uuid[]) owner to keyring_owner;
 comment on function keyring.lock_primaries(uuid[]) is 'Holds the primary version of these projects until the transaction ends; those of which it cannot at once are left out';
 grant execute on function keyring.lock_primaries(uuid[]) to keyring_mover;
+
+CREATE OR REPLACE FUNCTION keyring.mirror_audit_log()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  declare
+    caller text := pg_catalog.current_setting('role');
+    id_sequence text;
+    columns text := '';
+    given text := '';
+    one record;
+  begin
+    if pg_catalog.to_regclass('public.audit_log') is null then
+      return false;
+    end if;
+    grant insert on public.audit_log to keyring_owner;
+    if exists (select from pg_catalog.pg_attribute a
+      where a.attrelid = 'public.audit_log'::regclass and a.attname = 'id' and not a.attisdropped)
+    then
+      id_sequence := pg_catalog.pg_get_serial_sequence('public.audit_log', 'id');
+    end if;
+    if id_sequence is not null then
+      execute 'grant usage on sequence ' || id_sequence || ' to keyring_owner';
+    end if;
+    -- Inert where the table is under no row-level security.
+    if not exists (select from pg_catalog.pg_policy p
+      where p.polrelid = 'public.audit_log'::regclass and p.polname = 'Keyring shows its entries')
+    then
+      create policy "Keyring shows its entries" on public.audit_log for insert to keyring_owner with check (true);
+    end if;
+
+    -- Columns that MeshHook has not are left out.
+    for one in
+      select a.attname as name, pg_catalog.format('%I.%I%s', s.nspname, t.typname,
+          pg_catalog.substring(pg_catalog.format_type(a.atttypid, a.atttypmod), '[(][0-9,]+[)]')) as type,
+        case a.attname
+          when 'resource_type' then 'pg_catalog.split_part(n.subject, '':'', 1)'
+          when 'resource_id' then 'pg_catalog.substr(n.subject, pg_catalog.strpos(n.subject, '':'') + 1)'
+          when 'metadata' then 'n.details || pg_catalog.jsonb_build_object(''actor'', n.actor, ''outcome'', n.outcome, ''reason'', n.reason)'
+          when 'ip_address' then 'case when n.source_address ~ ''^[0-9a-fA-F.:]+$'' then n.source_address end'
+          else 'n.at'
+        end as expression
+      from pg_catalog.pg_attribute a
+      join pg_catalog.pg_type t on t.oid = a.atttypid
+      join pg_catalog.pg_namespace s on s.oid = t.typnamespace
+      where a.attrelid = 'public.audit_log'::regclass and not a.attisdropped
+        and a.attname in ('resource_type', 'resource_id', 'metadata', 'ip_address', 'created_at')
+    loop
+      columns := columns || pg_catalog.format(', %I', one.name);
+      given := given || pg_catalog.format(', (%s)::%s', one.expression, one.type);
+    end loop;
+    perform pg_catalog.set_config('role', 'keyring_owner', true);
+    -- Ours is the record: whatever goes wrong with theirs undoes nothing, and is a warning in the server's log. Who is no user of MeshHook's
+    -- has the nil id.
+    execute pg_catalog.format('create or replace function keyring.mirror_audit_entries() returns trigger
+      language plpgsql security definer set search_path = '''' as %L', '
+      begin
+        insert into public.audit_log (project_id, user_id, action' || columns || ')
+          select n.project_id, coalesce(case when n.principal_kind in (''user'', ''session'') then
+              pg_catalog.substring(n.actor, ''[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'')::pg_catalog.uuid end,
+              ''00000000-0000-0000-0000-000000000000''), n.action' || given || '
+          from written n where n.project_id is not null and n.action <> ''project.deleted'' order by n.id;
+        return null;
+      exception when others then
+        raise warning ''an entry of the keyring is not in public.audit_log: %'', sqlstate;
+        return null;
+      end');
+    revoke execute on function keyring.mirror_audit_entries() from public;
+    create or replace trigger mirror_audit_entries after insert on keyring.audit_log
+      referencing new table as written for each statement
+      when (pg_catalog.to_regclass('public.audit_log') is not null)
+      execute function keyring.mirror_audit_entries();
+    perform pg_catalog.set_config('role', caller, true);
+    return true;
+  end
+  $function$;
+alter function keyring.mirror_audit_log() owner to keyring_owner;
+comment on function keyring.mirror_audit_log() is 'Shows entries in MeshHook''s public.audit_log from now on: run as its owner, and again when its columns changed';
 
 CREATE OR REPLACE FUNCTION keyring.move_body(column_label text, in_table regclass, ciphertext_column name, key_id_column name, row_id_column name, project_column name)
  RETURNS text
@@ -1602,6 +2885,24 @@ AS $function$
 alter function keyring.move_secrets__value(uuid[],tid[],uuid[],bytea[],bytea[]) owner to keyring_mover;
 grant execute on function keyring.move_secrets__value(uuid[],tid[],uuid[],bytea[],bytea[]) to keyring_service;
 
+CREATE OR REPLACE FUNCTION keyring.not_asked_before(of_project uuid, since timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+AS $function$
+    select greatest(
+      (select max(g.finished_at) + interval '24 hours' from keyring.rotation_projects g
+        where g.project_id = of_project and g.state in ('rolled_back', 'canceled') and g.finished_at >= since),
+      (select max(g.finished_at) + least(interval '24 hours', interval '1 hour' * power(2, least(count(*), 6) - 1))
+        from keyring.rotation_projects g
+        where g.project_id = of_project and g.state = 'failed' and g.finished_at >= since))
+  $function$;
+alter function keyring.not_asked_before(uuid,timestamp with time zone) owner to keyring_owner;
+comment on function keyring.not_asked_before(uuid,timestamp with time zone) is 'When a project is due again whose rotation did not complete since its version was promoted: 24 hours after it was turned back or canceled; 1, 2, 4 hours and so on, 24 at most, after it failed. Null: at once';
+grant execute on function keyring.not_asked_before(uuid,timestamp with time zone) to keyring_service;
+
 CREATE OR REPLACE FUNCTION keyring.note_keyring_end()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1615,12 +2916,30 @@ AS $function$
     update keyring.rotation_projects
       set state = 'canceled', finished_at = pg_catalog.now(), error_code = 'project_deleted'
       where project_id = old.project_id and state not in ('completed', 'rolled_back', 'canceled', 'failed');
-    insert into keyring.audit_log (actor, action, outcome, project_id, subject)
-      values ('database:' || session_user, 'project.deleted', 'succeeded', old.project_id, 'project:' || old.project_id);
+    insert into keyring.audit_log (actor, principal_kind, action, outcome, project_id, subject)
+      values ('database:' || session_user, 'system', 'project.deleted', 'succeeded', old.project_id, 'project:' || old.project_id);
     return old;
   end
   $function$;
 alter function keyring.note_keyring_end() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.note_notification()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    told pg_catalog.text := case new.action when 'approval.requested' then 'approval.wanted' else new.action end;
+  begin
+    insert into keyring.notifications (event, body)
+      select told, pg_catalog.jsonb_build_object('type', told, 'timestamp', new.at, 'data', pg_catalog.jsonb_build_object(
+        'subject', new.subject, 'projectId', new.project_id, 'outcome', new.outcome, 'details', new.details))
+      from keyring.notification_endpoint e where told = any (e.events);
+    return null;
+  end
+  $function$;
+alter function keyring.note_notification() owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.note_promotion()
  RETURNS trigger
@@ -1629,18 +2948,44 @@ CREATE OR REPLACE FUNCTION keyring.note_promotion()
  SET search_path TO ''
 AS $function$
   begin
-    -- The clock, not `now()`: a promote may have begun long before it got its turn, and values were written under the old
-    -- version meanwhile. The exposure report compares with these times.
-    update keyring.encryption_keys k set
-      activated_at = case when k.id = new.primary_key_id
-        then coalesce(k.activated_at, pg_catalog.clock_timestamp()) else k.activated_at end,
-      deactivated_at = case when k.id = new.primary_key_id then null else pg_catalog.clock_timestamp() end
-      -- Of a first keyring there is no old version.
-      where k.id = any (array[new.primary_key_id, old.primary_key_id]);
+    update keyring.encryption_keys k
+      set activated_at = coalesce(k.activated_at, pg_catalog.clock_timestamp()), deactivated_at = null
+      where k.id = new.primary_key_id;
     return null;
   end
   $function$;
 alter function keyring.note_promotion() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.note_promotions()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
+AS $function$
+  begin
+    -- The clock, not `now()`: a promote may have begun long before it got its turn, and values were written under the old
+    -- version meanwhile. The exposure report compares with these times.
+    update keyring.encryption_keys k set
+      activated_at = case when n.promoted then coalesce(k.activated_at, pg_catalog.clock_timestamp()) else k.activated_at end,
+      deactivated_at = case when n.promoted then null else pg_catalog.clock_timestamp() end
+      from (
+        select b.key_id, pg_catalog.bool_or(b.promoted) as promoted
+        from (
+          select w.primary_key_id as key_id, true as promoted from written w
+          union all
+          select r.primary_key_id, false from replaced r
+        ) b
+        group by b.key_id
+      ) n
+      where k.id = n.key_id;
+    return null;
+  end
+  $function$;
+alter function keyring.note_promotions() owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.open_restore_door(reason text)
  RETURNS void
@@ -1651,8 +2996,8 @@ AS $function$
     insert into keyring.restore_doors (transaction_id, reason)
       values (pg_catalog.pg_current_xact_id(), open_restore_door.reason)
       on conflict (transaction_id) do nothing;
-    insert into keyring.audit_log (actor, action, outcome, subject, reason)
-      values ('database:' || session_user, 'restore.door_opened', 'succeeded',
+    insert into keyring.audit_log (actor, principal_kind, action, outcome, subject, reason)
+      values ('database:' || session_user, 'system', 'restore.door_opened', 'succeeded',
         'transaction:' || pg_catalog.pg_current_xact_id()::text, open_restore_door.reason);
   end
   $function$;
@@ -1734,7 +3079,28 @@ CREATE OR REPLACE FUNCTION keyring.refuse_audit_change()
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
+  declare
+    last_place bigint;
   begin
+    if tg_op = 'DELETE' then
+      select a.through into last_place from keyring.audit_archives a
+        where a.transaction_id = pg_catalog.pg_current_xact_id_if_assigned();
+      if last_place is not null then
+        if tg_table_name = 'audit_log' then
+          if exists (select from keyring.audit_seals s where s.entry_id = old.id and s.place <= last_place) then
+            return old;
+          end if;
+        elsif tg_table_name = 'audit_seals' then
+          if old.place <= last_place then
+            return old;
+          end if;
+        elsif tg_table_name = 'audit_checkpoints' then
+          if old.size < last_place then
+            return old;
+          end if;
+        end if;
+      end if;
+    end if;
     raise exception 'the audit log is append-only' using errcode = 'MK007';
   end
   $function$;
@@ -1776,6 +3142,28 @@ AS $function$
   $function$;
 alter function keyring.refuse_stale(text,uuid) owner to keyring_owner;
 grant execute on function keyring.refuse_stale(text,uuid) to keyring_mover;
+
+CREATE OR REPLACE FUNCTION keyring.refuse_stale_wrapping(stale_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  begin
+    if exists (select from keyring.restore_doors d
+      where d.transaction_id = pg_catalog.pg_current_xact_id_if_assigned())
+    then
+      -- Waits for a destroy that is under way, and a later one waits for us and counts the row.
+      if exists (select from keyring.wrapping_keys w where w.id = stale_id and w.state <> 'destroyed' for key share) then
+        return;
+      end if;
+      raise exception 'the wrapping key % is destroyed: what is under it would never open', stale_id using errcode = 'MK006';
+    end if;
+    raise exception 'stale wrapping key %', stale_id using errcode = 'MK009',
+      hint = 'Read the pointer again and wrap with the key it names.';
+  end
+  $function$;
+alter function keyring.refuse_stale_wrapping(uuid) owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.refuse_truncate()
  RETURNS trigger
@@ -1935,14 +3323,47 @@ AS $function$
 alter function keyring.register_encrypted_column(text,regclass,name,name,name,name) owner to keyring_owner;
 comment on function keyring.register_encrypted_column(text,regclass,name,name,name,name) is 'Registers an encrypted column and puts the fence, the foreign key, grants and policies on its table';
 
+CREATE OR REPLACE FUNCTION keyring.retention_subject(project uuid, retention interval)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+    select 'policy:' || coalesce(project::pg_catalog.text, 'default') || ':'
+      || pg_catalog.date_part('epoch', retention)::pg_catalog.int8
+  $function$;
+alter function keyring.retention_subject(uuid,interval) owner to keyring_owner;
+grant execute on function keyring.retention_subject(uuid,interval) to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring.roots_lock()
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$ select 5577006791947779412::pg_catalog.int8 $function$;
+alter function keyring.roots_lock() owner to keyring_owner;
+comment on function keyring.roots_lock() is 'Whoever takes a way into a wrapping key away has it alone: two would each leave the other';
+
 CREATE OR REPLACE FUNCTION keyring.schema_version()
  RETURNS text
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261127000600' $function$;
+AS $function$ select '20261128000495' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring.two_person_rule()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+    select s.two_people and (select count(distinct g.person) >= 2 from keyring.grants g where g.role = 'instance_admin')
+    from keyring.access_settings s
+  $function$;
+alter function keyring.two_person_rule() owner to keyring_owner;
+comment on function keyring.two_person_rule() is 'Is it in force?';
+grant execute on function keyring.two_person_rule() to keyring_service;
 
 CREATE OR REPLACE FUNCTION keyring.unregister_encrypted_column(column_label text)
  RETURNS void
@@ -1974,6 +3395,15 @@ AS $function$
   $function$;
 alter function keyring.unregister_encrypted_column(text) owner to keyring_owner;
 comment on function keyring.unregister_encrypted_column(text) is 'Takes an empty or dropped column out of the registry; its triggers go with its table';
+
+CREATE OR REPLACE FUNCTION keyring.wrapping_lock()
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$ select 5577006791947779411::pg_catalog.int8 $function$;
+alter function keyring.wrapping_lock() owner to keyring_owner;
+comment on function keyring.wrapping_lock() is 'The queue in front of the pointer to the wrapping key: who makes keys shares it';
+grant execute on function keyring.wrapping_lock() to keyring_service;
 
 CREATE OR REPLACE FUNCTION keyring_jobs.create_queue(queue_name text, options jsonb)
  RETURNS void

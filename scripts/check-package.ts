@@ -31,6 +31,7 @@ export interface Manifest {
   readonly exports?: Readonly<Record<string, Readonly<Record<string, string>> | string>>;
   readonly dependencies?: Readonly<Record<string, string>>;
   readonly peerDependencies?: Readonly<Record<string, string>>;
+  readonly peerDependenciesMeta?: Readonly<Record<string, { readonly optional?: boolean }>>;
 }
 
 export interface Packed {
@@ -194,8 +195,12 @@ function main(): void {
       execFileSync('tar', ['-xzf', path.join(temporary, filename), '-C', unpacked, '--strip-components=1']);
     }
 
-    // Dependencies from the outside are the installed ones; those from here are the packed ones.
-    const needed = published.flatMap((one) => Object.keys({ ...one.dependencies, ...one.peerDependencies }));
+    // Dependencies from the outside are the installed ones; those from here are the packed ones. Optional peers stay out:
+    // everything can be imported without them.
+    const needed = published.flatMap((one) => [
+      ...Object.keys(one.dependencies ?? {}),
+      ...Object.keys(one.peerDependencies ?? {}).filter((name) => one.peerDependenciesMeta?.[name]?.optional !== true),
+    ]);
     for (const name of new Set(needed.filter((one) => !one.startsWith('@meshhook/')))) {
       const link = path.join(temporary, 'node_modules', name);
       mkdirSync(path.dirname(link), { recursive: true });

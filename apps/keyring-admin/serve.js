@@ -4,6 +4,7 @@ import { access } from 'node:fs/promises';
 import http from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { KeyringError } from '@meshhook/keyring';
+import { eventLog } from '@meshhook/keyring-worker';
 import { readSettings } from './src/lib/server/env.ts';
 
 const DRAIN_MS = 3_000;
@@ -38,7 +39,7 @@ try {
     toApp(request);
     handler(request, response, () => response.writeHead(404).end());
   };
-  if (!closing) announce(program());
+  if (!closing) await announce(program());
 } catch (error) {
   if (!closing) {
     explain(error);
@@ -73,19 +74,28 @@ async function openApp() {
 }
 
 /**
- * A POST without `Origin` is from a program: browsers send it with every one. SvelteKit takes it for a form from another
+ * By the `Origin` of a change, a browser says whether a proxy with TLS is before us: without that, SvelteKit would take its forms for those
+ * of another site, and the cookie of a session would not be `Secure`.
+ *
+ * A POST without `Origin` or cookie is from a program: browsers send it with every one. SvelteKit takes it for a form from another
  * site unless it is declared as JSON, and the API would rather say what is missing. What does come from another site, src/lib/server/guard.ts refuses.
  * @param {http.IncomingMessage} request
  */
-function toApp(request) {
-  request.headers['x-mh-protocol'] = 'http';
-  if (request.headers.host !== undefined) request.headers.origin ??= `http://${request.headers.host}`;
+function toApp({ headers }) {
+  const { host, origin, cookie } = headers;
+  headers['x-mh-protocol'] = host !== undefined && origin === `https://${host}` ? 'https' : 'http';
+  if (host !== undefined && cookie === undefined) headers.origin ??= `http://${host}`;
 }
 
 /** @param {import('./src/lib/server/program.ts').Program | undefined} opened */
-function announce(opened) {
+async function announce(opened) {
   if (opened === undefined) throw new Error('the app did not open the program');
-  const { host, tokenFile } = opened;
+  const { host, tokenFile, settings, log } = opened;
+  if (settings.logFormat === 'json') {
+    log.info('', { event: 'listening', port: Number(new URL(address()).port) });
+    return;
+  }
+  if (settings.logLevel === 'silent') return;
   const made = [...host.made, ...(tokenFile.made ? [{ what: 'API token', where: tokenFile.file }] : [])];
   const width = Math.max(...made.map(({ what }) => what.length), 'API token'.length);
   const lines = made.map(({ what, where }) => `  made ${what.padEnd(width)}  ${where}`);
@@ -95,8 +105,15 @@ function announce(opened) {
   console.log(`API token  ${tokenFile.file}`);
   if (!isLoopback()) {
     console.log(
-      'warning    the page has no sign-in: whoever reaches this address sees the names of projects and keys.',
+      'warning    whoever reaches this address can try to sign in, over plain HTTP: put a proxy with TLS before it.',
     );
+  }
+  // Into the terminal of whoever started it, behind a `#`, which no browser sends; never into the log of a service.
+  if (host.embedded) {
+    console.log(`sign in    ${address()}/sign-in#${await opened.signInLink()}`);
+    console.log('           once, within ten minutes; `npx mh-keys sign-in` prints another link.');
+  } else {
+    console.log('sign in    by the link that `npx mh-keys sign-in` prints.');
   }
   console.log(`page       ${address()}\n\nCtrl-C stops it; rotations continue at the next start.`);
 }
@@ -124,7 +141,9 @@ function address() {
 async function stop() {
   if (closing) process.exit(130);
   closing = true;
-  console.log('Stopping.');
+  const { log } = program() ?? { log: undefined };
+  if (log === undefined) console.log('Stopping.');
+  else log.info('Stopping.', { event: 'stopping' });
   server.close();
   server.closeIdleConnections();
   setTimeout(() => server.closeAllConnections(), DRAIN_MS).unref();
@@ -135,6 +154,11 @@ async function stop() {
 
 /** @param {unknown} error */
 function explain(error) {
+  if (process.env['LOG_FORMAT'] === 'json') {
+    const { stdout, stderr } = process;
+    eventLog({ format: 'json', level: 'error', stdout, stderr }).error('', { event: 'start_failed', error });
+    return;
+  }
   if (error instanceof KeyringError) {
     console.error(`error: ${error.message} (${error.code})`);
     if (error.remedy !== undefined) console.error(`hint: ${error.remedy}`);

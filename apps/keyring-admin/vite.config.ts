@@ -16,6 +16,7 @@ export default defineConfig({
           // Of SvelteKit's announcer of new pages to screen readers, the one style attribute there is.
           'style-src-attr': ['unsafe-hashes', 'sha256-S8qMpvofolR8Mpjy4kQvEm7m1q8clzU4dfDH0AmvZjo='],
           'img-src': ['self'],
+          'font-src': ['self'],
           'connect-src': ['self'],
           'base-uri': ['none'],
           'form-action': ['self'],

@@ -65,7 +65,7 @@ function exportedNames(name: string): readonly string[] {
 }
 
 /** Why `file` may not import `specifier`, or undefined when it may. */
-export function refusal(file: string, specifier: string, typesOnly: boolean): string | undefined {
+export function refusal(file: string, specifier: string, typesOnly: boolean, isLazy = typesOnly): string | undefined {
   const from = packageOf(file);
   if (from === undefined || isTest(file)) return undefined;
 
@@ -102,6 +102,10 @@ export function refusal(file: string, specifier: string, typesOnly: boolean): st
       : `${from.name} may not import ${name}: it sees the database only through @meshhook/keyring, or the fence and the audit trail could be passed by.`;
   }
   if (file.startsWith(coreSource)) {
+    if (layer?.packages?.includes(name)) {
+      if (isLazy) return undefined;
+      return `${specifier} is an optional peer: import it with loadClient and \`import()\`, or only types of it, so that nobody needs it who does not use it.`;
+    }
     return `the core depends on nothing but Node and pg (${specifier}): every dependency of a program that holds keys is trusted with them.`;
   }
   return undefined;
@@ -125,12 +129,12 @@ const layers: Rule.RuleModule = {
   meta: { type: 'problem', schema: [], messages: { refused: '{{why}}' } },
   create(context) {
     const file = pathFromRoot(context);
-    const check = (node: Node, source: unknown, typesOnly: boolean): void => {
+    const check = (node: Node, source: unknown, typesOnly: boolean, isLazy = typesOnly): void => {
       if (!isNode(source)) return;
       const specifier = textOf(source);
       const why =
         specifier !== undefined
-          ? refusal(file, specifier, typesOnly)
+          ? refusal(file, specifier, typesOnly, isLazy)
           : packageOf(file) && !isTest(file)
             ? 'write the path of an import out: one that is computed cannot be checked against the layers.'
             : undefined;
@@ -144,7 +148,7 @@ const layers: Rule.RuleModule = {
       ExportNamedDeclaration: declared,
       ExportAllDeclaration: declared,
       ImportExpression: (node: Node) => {
-        check(node, node['source'], false);
+        check(node, node['source'], false, true);
       },
       TSImportType: (node: Node) => {
         check(node, node['source'], true);

@@ -1,8 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { migrate } from '@meshhook/keyring';
 import { startScratchCluster } from '@meshhook/keyring-embedded/scratch';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
+import { openNeedles, searchNeedles } from './needles.ts';
 
 /** How a test reaches the cluster of the run. */
 export interface TestCluster {
@@ -30,9 +34,14 @@ const TEMPLATE = 'keyring_template';
 /** One cluster per run, with a migrated database that every test database is copied from. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const binDirectory = process.env['MESHHOOK_TEST_PG_BIN'];
+  const needles = openNeedles();
+  // Processes that tests start from the sources strip and compile them once, and not each of them all.
+  const compiled = await mkdtemp(path.join(tmpdir(), 'keyring-compiled-'));
+  process.env['NODE_COMPILE_CACHE'] = compiled;
   const scratch = await startScratchCluster({
     ...(binDirectory === undefined ? {} : { binDirectory }),
-    settings: { max_connections: '300' },
+    // Some gigabytes of log are written once and never again: no need to write zeroes first.
+    settings: { max_connections: '300', wal_init_zero: 'off' },
   });
   try {
     const owner = { user: 'keyring_migrator', password: randomBytes(12).toString('hex') };
@@ -51,7 +60,15 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await scratch.stop();
     throw error;
   }
-  return () => scratch.stop();
+  return async () => {
+    try {
+      const text = await readFile(scratch.logFile, 'latin1');
+      console.log(searchNeedles(needles, [{ name: 'the log of PostgreSQL', text }]));
+    } finally {
+      await scratch.stop();
+      await rm(compiled, { recursive: true, force: true });
+    }
+  };
 }
 
 function urlOf(adminUrl: string, database: string, login: { user: string; password: string }): string {

@@ -1,7 +1,12 @@
 import type { Reporter, TestModule } from 'vitest/node';
+import { collectOutput } from './needles.ts';
 
 /** Prints, at the end of a run, how long every test file took, the longest first. */
 export default class SuiteTimes implements Reporter {
+  onUserConsoleLog({ content }: { readonly content: string }): void {
+    collectOutput(content);
+  }
+
   onTestRunEnd(modules: readonly TestModule[]): void {
     const rows = modules.map((module) => ({ name: module.relativeModuleId, ms: module.diagnostic().duration }));
     rows.sort((a, b) => b.ms - a.ms);

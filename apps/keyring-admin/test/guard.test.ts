@@ -49,7 +49,14 @@ it('the settings have defaults, and a port is a port', () => {
     allowedHosts: ['127.0.0.1'],
     databaseUrl: undefined,
     rootKeyUri: undefined,
+    nextRootKeyUri: undefined,
+    auditCheckpoint: undefined,
+    environment: {},
+    logFormat: 'text',
+    logLevel: 'info',
     preparedStatements: true,
+    jwt: undefined,
+    notificationsAllow: '',
     home: '.meshhook',
   });
   expect(readSettings({ HOST: '0.0.0.0', MESHHOOK_ALLOWED_HOSTS: 'Keys.internal, x ,' }).allowedHosts).toEqual([
@@ -58,6 +65,7 @@ it('the settings have defaults, and a port is a port', () => {
   ]);
   expect(readSettings({ PORT: '' }).port).toBe(8080);
   expect(readSettings({ MESHHOOK_PREPARED_STATEMENTS: 'off' }).preparedStatements).toBe(false);
+  expect(() => readSettings({ LOG_FORMAT: 'xml' })).toThrow('LOG_FORMAT');
   expect(() => readSettings({ MESHHOOK_PREPARED_STATEMENTS: 'no' })).toThrow('MESHHOOK_PREPARED_STATEMENTS');
   for (const PORT of ['x', '-1', '65536', '80.5']) {
     expect(() => readSettings({ PORT })).toThrow(expect.objectContaining({ code: 'invalid_argument' }) as Error);

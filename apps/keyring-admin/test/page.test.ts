@@ -1,145 +1,170 @@
-import path from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { session } from '../../../test/support/database.ts';
-import { openBrowser, screenshotFolder } from './support/browser.ts';
-import { fillProject, makePlace, startServer, until, type Place, type Server } from './support/server.ts';
+import { describe, expect, it } from 'vitest';
+import { query, session } from '../../../test/support/database.ts';
+import { isLongRun } from '../../../test/support/long.ts';
+import { arabicName, fillMany, longName, scriptName } from './support/demo.ts';
+import { fillProject, startServer } from './support/server.ts';
+import { useSite } from './support/site.ts';
+import { desktop, hydrated, phone, visit } from './support/visitor.ts';
 
-const phone = { width: 390, height: 844 };
-const desktop = { width: 1280, height: 900 };
+describe('the pages, in a real browser', () => {
+  const site = useSite();
 
-describe('the first page, in a real browser', () => {
-  let place: Place;
-  let server: Server;
-  let browser: Browser;
-  let screenshots: string;
-  // What the browser complains of: errors in its console, of scripts, of the content security policy, of the network.
-  const complaints: string[] = [];
-
-  beforeAll(async () => {
-    screenshots = await screenshotFolder();
-    browser = await openBrowser();
-    place = await makePlace();
-    server = await startServer(place.environment);
-  }, 120_000);
-  afterAll(async () => {
-    await (browser as Browser | undefined)?.close();
-    await (server as Server | undefined)?.[Symbol.asyncDispose]();
-    await (place as Place | undefined)?.[Symbol.asyncDispose]();
-  });
-
-  const open = async (options: Parameters<Browser['newPage']>[0] = {}): Promise<Page> => {
-    const page = await browser.newPage({ viewport: desktop, ...options });
-    if (options.javaScriptEnabled !== false) listen(page);
-    await page.goto(server.url, { waitUntil: 'networkidle' });
-    return page;
-  };
-  const listen = (page: Page): void => {
-    page.on('console', (message) => {
-      if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text());
-    });
-    page.on('pageerror', (error) => complaints.push(String(error)));
-    page.on('requestfailed', (request) => {
-      const why = request.failure()?.errorText ?? '';
-      // A page that is closed while it asks.
-      if (why !== 'net::ERR_ABORTED') complaints.push(`${request.url()}: ${why}`);
-    });
-  };
-  const shoot = (page: Page, name: string) =>
-    page.screenshot({ path: path.join(screenshots, `${name}.png`), fullPage: true });
-  const rotate = async (projects: string[], reason: string): Promise<string> => {
-    const response = await fetch(`${server.url}/api/keys/rotate`, {
-      method: 'POST',
-      headers: { authorization: await place.authorization(), 'content-type': 'application/json' },
-      body: JSON.stringify({ projects, reason }),
-    });
-    expect(response.status).toBe(202);
-    return ((await response.json()) as { id: string }).id;
-  };
-
-  it('without a project it says how to make one', async () => {
-    const page = await open();
-    await expect(page.title()).resolves.toBe('Keys – MeshHook Keyring');
-    expect(await page.getByText('npx mh-keys project create acme').isVisible()).toBe(true);
-    await shoot(page, 'empty');
+  it('without a project, a project and its first secret are made here', async () => {
+    const page = await site.visitor.open('/secrets');
+    await page.getByLabel('Name').fill('first');
+    await page.getByRole('button', { name: 'Make it' }).click();
+    await page.getByRole('heading', { name: 'first' }).waitFor();
+    await page.getByLabel('Name').fill('STRIPE_KEY');
+    await page.getByLabel('Value').fill('a value of the test');
+    await page.getByRole('button', { name: 'Set', exact: true }).click();
+    await page.getByText('STRIPE_KEY is set.').waitFor();
+    const project = await site.place.keyring.projects.resolve('first');
+    expect((await site.place.keyring.secrets.get(project.id, 'STRIPE_KEY'))?.value).toBe('a value of the test');
     await page.close();
   });
 
-  it("shows a project's key as active, and a rotation asked for by the API until it is completed, by itself", async () => {
-    const id = await fillProject(place.keyring, 'acme', 40);
-    const page = await open();
-    const keys = page.getByRole('table', { name: /key versions/ });
-    const first = keys.getByRole('row').filter({ hasText: 'active' });
-    expect((await first.innerText()).split(/\s+/)).toEqual(
-      expect.arrayContaining(['1', 'active', '40', 'in', '90', 'days']),
+  it('a value is in the page only after it was revealed with a reason, is on the record, and is hidden again', async () => {
+    const { id } = await site.place.keyring.projects.resolve('first');
+    await site.visitor.context.grantPermissions(['clipboard-read', 'clipboard-write']);
+    const page = await site.visitor.open(`/secrets/${id}`);
+    expect(await page.content()).not.toContain('a value of the test');
+    await page.getByText('Reveal…').click();
+    await page.getByLabel('Why').fill('the partner asks');
+    await page.getByRole('button', { name: 'Reveal STRIPE_KEY' }).click();
+    await page.getByText('a value of the test').waitFor();
+    await page.getByRole('button', { name: 'Copy' }).click();
+    await page.getByText('Copied.').waitFor();
+    expect(await page.evaluate('navigator.clipboard.readText()')).toBe('a value of the test');
+    await page.getByRole('button', { name: 'Hide' }).click();
+    await expect.poll(() => page.getByText('a value of the test').count()).toBe(0);
+    // Nor does it stay when somebody looks elsewhere.
+    await page.getByText('Reveal…').click();
+    await page.getByLabel('Why').fill('once more');
+    await page.getByRole('button', { name: 'Reveal STRIPE_KEY' }).click();
+    await page.getByText('a value of the test').waitFor();
+    await page.evaluate(`document.dispatchEvent(new Event('visibilitychange'))`);
+    await expect.poll(() => page.getByText('a value of the test').count()).toBe(0);
+    expect(await page.content()).not.toContain('a value of the test');
+    expect(await site.place.keyring.audit.list({ projectId: id })).toContainEqual(
+      expect.objectContaining({ action: 'secret.revealed', reason: 'the partner asks' }),
     );
+    await page.close();
+  });
 
-    const rotations = page.getByRole('table', { name: /Rotations/ });
-    {
-      await using holder = await session(place.database.adminUrl, 'holder');
-      await holder.query('begin');
-      await holder.query('select from public.secrets where project_id = $1 limit 1 for update', [id]);
-      await rotate(['acme'], 'quarterly');
-      // Nobody reloads: the page asks by itself, every five seconds while nothing goes on.
-      await rotations.getByText('running').waitFor({ timeout: 20_000 });
-      expect(await rotations.getByRole('progressbar').getAttribute('aria-label')).toBe('Secrets re-encrypted');
-      expect(await page.getByRole('status').innerText()).toContain('1 rotation under way');
-      await shoot(page, 'running');
-    }
-    await rotations.getByText('completed').waitFor({ timeout: 20_000 });
-    expect(await rotations.innerText()).toContain('40 secrets re-encrypted, 40 verified');
-    expect(await rotations.innerText()).toContain('quarterly');
-    const rows = await keys.getByRole('row').allInnerTexts();
-    expect(rows.some((row) => /^2\s+active\s.*\s40\s/s.test(row))).toBe(true);
-    expect(rows.some((row) => /^1\s+deactivated\s.*\s0\s/s.test(row))).toBe(true);
+  it('a form that is refused says so beside the field, and keeps what was typed', async () => {
+    const { id } = await site.place.keyring.projects.resolve('first');
+    const page = await site.visitor.open(`/secrets/${id}`);
+    await page.getByText('Delete…').click();
+    const typed = page.getByLabel('Type “STRIPE_KEY” to confirm');
+    await typed.fill('STRIPE');
+    await page.getByRole('button', { name: 'Delete STRIPE_KEY' }).click();
+    await page.getByText('This is not the name. Nothing was changed.').waitFor();
+    expect(await typed.inputValue()).toBe('STRIPE');
+    expect(await typed.getAttribute('aria-invalid')).toBe('true');
+    await expect.poll(() => typed.evaluate((element) => element === document.activeElement)).toBe(true);
+    expect(await site.place.keyring.secrets.get(id, 'STRIPE_KEY')).toBeDefined();
     await page.close();
   });
 
   it('names of any length, direction and content are shown as they are, and run nothing', async () => {
-    const script = '<script>window.owned = 1</script><img src=x onerror="window.owned = 1">{@html "x"}';
-    await fillProject(place.keyring, script, 2);
-    await fillProject(place.keyring, 'w'.repeat(200), 1);
-    await fillProject(place.keyring, 'مشروع سري', 1);
-    await place.keyring.projects.create({ name: 'nothing in it yet' });
-    await rotate([script], '<b>routine</b>');
-    await until(
-      () => place.keyring.rotations.list({ limit: 1 }),
-      ([one]) => one?.state === 'completed',
-    );
-    for (const colorScheme of ['light', 'dark'] as const) {
-      for (const [device, viewport] of Object.entries({ desktop, phone })) {
-        const page = await open({ colorScheme, viewport });
-        expect(await page.getByText(script).count()).toBeGreaterThan(0);
-        expect(await page.getByText('<b>routine</b>').isVisible()).toBe(true);
+    for (const name of [scriptName, longName, arabicName]) await fillProject(site.place.keyring, name, 1);
+    for (const viewport of [desktop, phone]) {
+      for (const address of ['/keys', '/secrets']) {
+        await using other = await visit(site.browser, site.place, () => site.server.url, { viewport });
+        const page = await other.open(address);
+        for (const name of [scriptName, longName, arabicName]) await page.getByText(name).first().waitFor();
         expect(await page.evaluate('window.owned')).toBeUndefined();
-        // Nothing is wider than the screen.
         expect(await page.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(viewport.width);
-        await shoot(page, `${device}-${colorScheme}`);
-        await page.close();
+        expect(other.complaints).toEqual([]);
       }
     }
   });
 
-  it('it is all there without scripts', async () => {
-    const page = await open({ javaScriptEnabled: false });
-    expect(await page.getByRole('table', { name: /Rotations/ }).innerText()).toContain('completed');
+  it('among thousands of projects one is found, and pages lead through the rest', async () => {
+    await fillMany(site.place.database.adminUrl, site.place.keyring, isLongRun ? 100_000 : 3_000);
+    const page = await site.visitor.open('/keys');
+    await page.getByRole('link', { name: 'Next page' }).click();
+    await page.getByRole('link', { name: 'First page' }).waitFor();
+    await page.getByLabel('Project').fill('tenant 002917');
+    await page.keyboard.press('Enter');
+    await page.getByRole('link', { name: 'tenant 002917' }).waitFor();
+    expect(await page.getByRole('rowheader').count()).toBe(1);
+
+    // Where one is named, it is suggested.
+    await page.goto(`${site.server.url}/schedule`);
+    await hydrated(page);
+    await page.locator('#filter-project').fill('tenant 00291');
+    await page.locator('option[value="tenant 002917"]').waitFor({ state: 'attached' });
+    await page.locator('#filter-project').fill('tenant of nobody');
+    await page.getByRole('button', { name: 'Open' }).click();
+    await page.locator('#filter-project-wrong').waitFor();
+    expect(await page.locator('#filter-project').inputValue()).toBe('tenant of nobody');
     await page.close();
   });
 
-  it('a page that is left open comes back after the server did', async () => {
-    const page = await open();
-    const before = complaints.length;
-    const { port } = new URL(server.url);
-    await server.stop();
-    await page.getByText('tries again by itself').waitFor({ timeout: 20_000 });
-    server = await startServer({ ...place.environment, PORT: port });
-    await page.getByRole('table', { name: /key versions/ }).waitFor({ timeout: 20_000 });
+  it('it is all there without scripts, and forms work', async () => {
+    await using other = await visit(site.browser, site.place, () => site.server.url, { javaScriptEnabled: false });
+    const { id } = await site.place.keyring.projects.resolve('first');
+    const page = await other.open(`/secrets/${id}`);
+    await page.getByLabel('Name').fill('PLAIN');
+    await page.getByLabel('Value', { exact: true }).fill('without scripts');
+    await page.getByRole('button', { name: 'Set', exact: true }).click();
+    await page.getByText('PLAIN is set.').waitFor();
+    expect((await site.place.keyring.secrets.get(id, 'PLAIN'))?.value).toBe('without scripts');
+    await page.getByRole('button', { name: 'dark' }).click();
+    expect(await page.locator('html').getAttribute('data-theme')).toBe('dark');
+    await page.goto(`${site.server.url}/keys`);
+    expect(await page.locator('html').getAttribute('data-theme')).toBe('dark');
+  });
+
+  it('the date of the last verified backup is told, and whether it holds all there is', async () => {
+    const page = await site.visitor.open('/settings/keys');
+    await page.getByText('There is none yet.').waitFor();
+    const verified = async (days: number): Promise<void> => {
+      await query(
+        site.place.database.adminUrl,
+        `insert into keyring.root_key_backups
+                (id, root_fingerprint, wrapping_key_ids, recipients, written_at, verified_at)
+         select gen_random_uuid(), repeat('0', 32), array[id], '{}', now(), date_trunc('day', now()) - make_interval(days => $1)
+           from keyring.wrapping_keys`,
+        [days],
+      );
+    };
+    await verified(40);
+    await verified(400);
+    await page.reload();
+    const said = page.getByText('A backup was last opened again and proved');
+    expect(await said.innerText()).toContain('it holds every wrapping key');
+    const at = (await said.locator('time').getAttribute('datetime')) ?? '';
+    const days = (Date.now() - Date.parse(at)) / 86_400_000;
+    expect(Math.floor(days)).toBe(40);
+    await page.close();
+  });
+
+  it('pages that are left open come back after the server did, and a rotation is watched to its end', async () => {
+    const page = await site.visitor.open('/settings/keys');
+    const { id } = await site.place.keyring.projects.resolve('first');
+    await using holder = await session(site.place.database.adminUrl, 'holder');
+    await holder.query('begin');
+    await holder.query('select from public.secrets where project_id = $1 limit 1 for update', [id]);
+    const rotation = await site.place.keyring.rotations.request({ projects: [id] });
+    const watched = await site.visitor.open(`/rotations/${rotation.id}`);
+    await watched.getByRole('status').getByText('running').waitFor();
+    const before = site.visitor.complaints.length;
+    const { port } = new URL(site.server.url);
+    await site.server.stop();
+    await page.getByText('tries again by itself').waitFor();
+    site.server = await startServer({ ...site.place.environment, PORT: port });
+    await expect.poll(() => page.getByText('tries again by itself').count()).toBe(0);
+    await holder.query('rollback');
+    await watched.getByRole('status').getByText('completed').waitFor();
+    await watched.close();
     await page.close();
     // That the server was away is no complaint.
-    complaints.splice(before);
+    site.visitor.complaints.splice(before);
   });
 
   it('the browser had nothing to complain of', () => {
-    expect(complaints).toEqual([]);
+    expect(site.visitor.complaints).toEqual([]);
   });
 });

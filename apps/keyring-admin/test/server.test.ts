@@ -114,7 +114,7 @@ describe('a server on a database of its own', () => {
     for (const [address, method, status] of [
       ['/api/keys/', 'GET', 404],
       ['/api/nothing', 'GET', 404],
-      ['/api/keys/rotate', 'GET', 405],
+      ['/api/rotations', 'DELETE', 405],
       ['/healthz', 'POST', 405],
     ] as const) {
       const answer = await call(server.url + address, method, { authorization });
@@ -142,14 +142,41 @@ describe('a server on a database of its own', () => {
   });
 
   it('what a caller says about the protocol is not believed', async () => {
-    const answer = await call(`${server.url}/`, 'GET', { 'x-mh-protocol': 'gopher', 'x-forwarded-proto': 'https' });
+    const answer = await call(`${server.url}/keys`, 'GET', {
+      authorization,
+      'x-mh-protocol': 'gopher',
+      'x-forwarded-proto': 'https',
+    });
     expect(answer.status).toBe(200);
+  });
+
+  it('behind a proxy with TLS a session is in a cookie for TLS alone, and forms of the page work', async () => {
+    const { secret: link } = await place.keyring.access.sessions.createLink();
+    const json = { 'content-type': 'application/json' };
+    const proxied = { host: 'localhost', origin: 'https://localhost', 'sec-fetch-site': 'same-origin' };
+    const opened = await call(`${server.url}/api/session`, 'POST', { ...proxied, ...json }, JSON.stringify({ link }));
+    expect(opened.status).toBe(201);
+    const [given = ''] = opened.headers['set-cookie'] ?? [];
+    expect(given).toMatch(/; HttpOnly; Secure; SameSite=Strict$/);
+    const cookie = given.slice(0, given.indexOf(';'));
+    const signOut = (headers: Record<string, string>) =>
+      call(`${server.url}/sign-out`, 'POST', {
+        cookie,
+        'content-type': 'application/x-www-form-urlencoded',
+        ...headers,
+      });
+    // Nobody who has a cookie sends a form without saying from where.
+    for (const elsewhere of [{ host: 'localhost' }, { ...proxied, origin: 'https://evil.example' }]) {
+      expect((await signOut(elsewhere)).status).toBe(403);
+    }
+    expect(await signOut(proxied)).toMatchObject({ status: 303, headers: { location: '/sign-in' } });
+    expect((await call(`${server.url}/api/session`, 'GET', { cookie })).status).toBe(401);
   });
 
   it('the page is written by the server, allows no foreign script, and holds no secret', async () => {
     const evil = '</script><script>alert(1)</script><img src=x onerror=alert(2)>';
     const id = await fillProject(place.keyring, evil, 1);
-    const { status, text, headers } = await call(`${server.url}/`);
+    const { status, text, headers } = await call(`${server.url}/keys`, 'GET', { authorization });
     expect(status).toBe(200);
     expect(headers['content-security-policy']).toMatch(
       /default-src 'none'.*script-src 'self' 'nonce-[^']+';.*frame-ancestors 'none'/,
@@ -160,6 +187,30 @@ describe('a server on a database of its own', () => {
     expect(text).not.toContain('<script>alert');
     expect(text).not.toContain('<img src=x');
     expect(text).not.toMatch(/mhk_|value \d|postgres:\/\//);
+  });
+
+  it('no page holds a value, a token or the address of the database, nor does its data; each forbids to be framed', async () => {
+    const { id } = await place.keyring.projects.resolve('acme');
+    const rotation = await place.keyring.rotations.request({ projects: [id] });
+    await until(
+      () => place.keyring.rotations.get(rotation.id),
+      (now) => now?.state === 'completed',
+    );
+    const [key] = await place.keyring.keys.list({ projectId: id });
+    const places = [
+      ...['', 'keys', `keys/${id}`, `keys/${id}/exposure/${key?.id}`, 'rotate?why=routine', 'rotate?why=data-key'],
+      ...['rotations', `rotations/${rotation.id}`, 'schedule', `schedule?project=${id}`, 'secrets', `secrets/${id}`],
+      ...['audit', 'settings', 'settings/approvals', 'settings/notifications', 'settings/machines', 'settings/keys'],
+    ];
+    for (const one of places) {
+      const [path = '', query = ''] = one.split('?');
+      const page = await call(`${server.url}/${one}`, 'GET', { authorization });
+      const data = await call(`${server.url}/${path && `${path}/`}__data.json?${query}`, 'GET', { authorization });
+      expect([one, page.status, data.status]).toEqual([one, 200, 200]);
+      expect(page.headers['content-security-policy']).toMatch(/frame-ancestors 'none'/);
+      expect(page.headers['content-security-policy']).not.toMatch(/unsafe-(inline|eval)/);
+      for (const { text } of [page, data]) expect(text).not.toMatch(/mhk_|value \d|postgres:\/\//);
+    }
   });
 
   it('ends on SIGTERM with 0', async () => {
@@ -179,7 +230,7 @@ describe('a server on a database of its own', () => {
     expect(notReady).toMatchObject({ status: 503, headers: { 'retry-after': '5' } });
     expect(notReady.text).toContain('database_unreachable');
     expect(notReady.text).not.toContain('127.0.0.1');
-    const page = await call(`${far.url}/`);
+    const page = await call(`${far.url}/keys`, 'GET', { authorization });
     expect(page).toMatchObject({ status: 503 });
     expect(page.text).toContain('The database does not answer');
     expect((await call(`${far.url}/healthz`)).status).toBe(200);
@@ -191,7 +242,7 @@ describe('a server on a database of its own', () => {
       () => place.keyring.rotations.get(id),
       (now) => now?.state === 'completed',
     );
-    expect((await call(`${far.url}/`)).status).toBe(200);
+    expect((await call(`${far.url}/keys`, 'GET', { authorization })).status).toBe(200);
     expect(await far.stop()).toBe(0);
     road.close();
     server = await startServer(place.environment);
@@ -211,7 +262,7 @@ describe('a server on a database of its own', () => {
         `${killed.url}/api/keys/rotate`,
         'POST',
         { authorization, 'content-type': 'application/json' },
-        JSON.stringify({ projects: [id] }),
+        JSON.stringify({ projects: [id], fullSpeed: true }),
       );
       rotation = (JSON.parse(accepted.text) as { id: string }).id;
       await until(
@@ -313,7 +364,9 @@ describe('without any setting', () => {
       expect(said).toMatch(new RegExp(`^ +made ${what}`, 'm'));
     }
     expect(await call(`${first.url}/readyz`)).toMatchObject({ status: 200 });
-    expect((await call(`${first.url}/`)).text).toContain('mh-keys project create');
+    expect(await call(`${first.url}/secrets`)).toMatchObject({ status: 303, headers: { location: '/sign-in' } });
+    // Its own database, in somebody's terminal: a link to sign in with.
+    expect(first.output()).toMatch(/^sign in +http:\S+\/sign-in#mhl_[0-9A-Za-z]{49}$/m);
     const token = await readFile(path.join(home, 'api-token'), 'utf8');
     expect(await first.stop('SIGINT')).toBe(0);
 
@@ -322,5 +375,22 @@ describe('without any setting', () => {
     expect(await readFile(path.join(home, 'api-token'), 'utf8')).toBe(token);
     expect(await second.stop()).toBe(0);
     await rm(home, { recursive: true, force: true });
+  });
+});
+
+describe('for a log collector', () => {
+  it('LOG_FORMAT=json makes every line an object, with the rotation it is about, and none holds a value or a token', async () => {
+    await using place = await makePlace();
+    await using server = await startServer({ ...place.environment, LOG_FORMAT: 'json' });
+    const projectId = await fillProject(place.keyring, 'logged', 3);
+    const { id } = await place.keyring.rotations.request({ projects: [projectId] });
+    await until(
+      () => Promise.resolve(server.output()),
+      (output) => output.includes(`"event":"rotation_ended","rotationId":"${id}"`),
+    );
+    const lines = server.output().trimEnd().split('\n');
+    expect(lines.map((line) => (JSON.parse(line) as { event: string }).event)).toContain('listening');
+    expect(server.output()).not.toContain('value ');
+    expect(server.output()).not.toContain((await place.authorization()).replace('Bearer ', ''));
   });
 });

@@ -1,19 +1,25 @@
 import { Command } from 'commander';
+import { registerAccess } from './commands/access.ts';
 import { registerAudit } from './commands/audit.ts';
 import { registerCompromise } from './commands/compromise.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerInspect } from './commands/inspect.ts';
+import { registerInstances } from './commands/instances.ts';
 import { registerKeys } from './commands/keys.ts';
 import { registerMigrate } from './commands/migrate.ts';
+import { registerNotifications } from './commands/notifications.ts';
 import { registerProject } from './commands/project.ts';
 import { registerQuarantine } from './commands/quarantine.ts';
 import { registerReceipt } from './commands/receipt.ts';
+import { registerReport } from './commands/report.ts';
 import { registerRootKey } from './commands/root-key.ts';
 import { registerRotate } from './commands/rotate.ts';
 import { registerRotations } from './commands/rotations.ts';
+import { registerSchedule } from './commands/schedule.ts';
 import { registerSecrets } from './commands/secrets.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerWorker } from './commands/worker.ts';
+import { registerWrappingKey } from './commands/wrapping-key.ts';
 import { exitCodeMeanings } from './exit-codes.ts';
 import type { App } from './session.ts';
 
@@ -23,16 +29,22 @@ const registrations = [
   registerStatus,
   registerRotate,
   registerRotations,
+  registerSchedule,
+  registerNotifications,
   registerWorker,
+  registerInstances,
+  registerAccess,
   registerKeys,
   registerCompromise,
   registerQuarantine,
   registerReceipt,
   registerAudit,
+  registerReport,
   registerDoctor,
   registerInspect,
   registerMigrate,
   registerRootKey,
+  registerWrappingKey,
 ];
 
 /** The commands, none of which has run yet. Every failure is thrown; `writeOut` gets what --help and --version say. */
@@ -61,8 +73,12 @@ Examples:
 Settings, from the environment:
   DATABASE_URL       a PostgreSQL 15 to 18; absent: one of our own, under MESHHOOK_HOME
   MESHHOOK_ROOT_KEY  a URI such as file:./root.key; absent: a file that goes with our own database
+  MESHHOOK_NEXT_ROOT_KEY  another root key, while it changes; either will do
   MESHHOOK_HOME      default .meshhook
+  MESHHOOK_AUDIT_CHECKPOINT  where the trail's last checkpoint is kept; absent: audit-checkpoint in MESHHOOK_HOME
   MESHHOOK_PREPARED_STATEMENTS  off behind a transaction-mode pooler that does not track them
+  LOG_FORMAT, LOG_LEVEL  how a worker logs: text or json; info, error or silent
+  MESHHOOK_NOTIFICATIONS_ALLOW  where workers deliver notifications, too: private, http, or both with a comma
   NO_COLOR, CI       no colours; no progress bar
 
 Exit codes:

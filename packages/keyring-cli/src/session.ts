@@ -1,9 +1,17 @@
 import { hostname, userInfo } from 'node:os';
-import { KeyringError, openKeyring, type Keyring } from '@meshhook/keyring';
+import {
+  KeyringError,
+  openKeyring,
+  pgDatabase,
+  type Actor,
+  type Database,
+  type Keyring,
+  type PrincipalKind,
+} from '@meshhook/keyring';
 import { openHost, type Host, type OpenHostOptions } from '@meshhook/keyring-embedded';
-import { sharing } from '@meshhook/keyring-worker';
 import type { Settings } from './env.ts';
 import { untilInterrupted } from './interruption.ts';
+import { sealBehind } from './seal-behind.ts';
 import type { InputStream } from './terminal/prompt.ts';
 import type { OutputStream, Terminal } from './terminal/terminal.ts';
 
@@ -21,6 +29,10 @@ export interface App {
 export interface SessionOptions {
   /** The work looks at `app.signal` itself and comes to rest on its own terms. */
   readonly minds?: 'signal';
+  /** What the process is. Default `cli`. */
+  readonly kind?: PrincipalKind;
+  /** Another root key that will do, too. */
+  readonly rootKey?: string;
 }
 
 /** Opens the keyring, does the work, and closes everything however that ends: the last one out stops the embedded database. */
@@ -32,17 +44,47 @@ export async function withKeyring<T>(
   return withHost(app, {}, async ({ databaseUrl, rootKeyUri }) => {
     const keyring = await openKeyring({
       database: databaseUrl,
-      rootKey: rootKeyUri,
+      rootKey: rootKeys(app.settings, rootKeyUri, options.rootKey),
+      env: app.settings.environment,
       preparedStatements: isOn(app.settings),
-      actor: actor(),
+      actor: { ...actor(), ...(options.kind === undefined ? {} : { kind: options.kind }) },
     });
     try {
       if (options.minds !== 'signal') return await untilInterrupted(app.signal, work(keyring, databaseUrl));
-      // Only what minds the signal drives rotations.
+      // Only what minds the signal drives rotations. The queue takes longer to load than most other commands take.
+      const { sharing } = await import('@meshhook/keyring-worker');
       const log = { info: () => undefined, error: (text: string) => app.terminal.note(text) };
       return await work(sharing(keyring, { databaseUrl, log }), databaseUrl);
     } finally {
+      await sealBehind(app, keyring, databaseUrl);
       await keyring.close();
+    }
+  });
+}
+
+export interface DatabaseOptions extends SessionOptions {
+  /** It need not be there: an embedded database gets none, and is not refused for want of it. */
+  readonly withoutRootKey?: boolean;
+}
+
+/** The database alone, and where its root keys are. */
+export async function withDatabase<T>(
+  app: App,
+  work: (database: Database, rootKeyUris: readonly string[]) => Promise<T>,
+  { minds, withoutRootKey = false }: DatabaseOptions = {},
+): Promise<T> {
+  const rootKeyUri = app.settings.rootKeyUri ?? (withoutRootKey ? 'file:./not-asked-for.key' : undefined);
+  const settings = { ...app.settings, rootKeyUri };
+  return withHost({ ...app, settings }, {}, async (host) => {
+    const database = pgDatabase({
+      ...{ connectionString: host.databaseUrl, maxConnections: 2, applicationName: 'mh-keys' },
+      preparedStatements: isOn(settings),
+    });
+    try {
+      const working = work(database, rootKeys(settings, host.rootKeyUri));
+      return await (minds === 'signal' ? working : untilInterrupted(app.signal, working));
+    } finally {
+      await database.close();
     }
   });
 }
@@ -76,6 +118,11 @@ export function foreignDatabase({ databaseUrl }: Settings): string | undefined {
   });
 }
 
+/** The one at hand, and the next one while the root key changes. */
+export function rootKeys({ nextRootKeyUri }: Settings, ...given: readonly (string | undefined)[]): string[] {
+  return [...new Set([...given, nextRootKeyUri])].filter((uri) => uri !== undefined);
+}
+
 /** @throws KeyringError `invalid_argument` unless MESHHOOK_PREPARED_STATEMENTS is `on` or `off`. */
 function isOn({ preparedStatements }: Settings): boolean {
   if (preparedStatements === 'on' || preparedStatements === 'off') return preparedStatements === 'on';
@@ -85,8 +132,8 @@ function isOn({ preparedStatements }: Settings): boolean {
 }
 
 /** Who acts, for the audit log: `cli:ada@laptop`. */
-export function actor(): string {
-  return `cli:${userName()}@${hostname()}`.slice(0, 200);
+export function actor(): Actor {
+  return { name: `cli:${userName()}@${hostname()}`.slice(0, 200), kind: 'cli' };
 }
 
 function userName(): string {

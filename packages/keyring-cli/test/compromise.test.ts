@@ -3,15 +3,15 @@ import path from 'node:path';
 import { openCluster } from '@meshhook/keyring-embedded';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { query } from '../../../test/support/database.ts';
-import { build, cli, firstOf, temporaryFolder } from './support/cli.ts';
+import { firstOf, temporaryFolder } from './support/cli.ts';
+import { here } from './support/in-process.ts';
 
 const folder = temporaryFolder();
 const home = path.join(folder.path, 'home');
-const { run, json, refused } = cli(home);
+const { run, json, refused } = here(home);
 let cluster: Awaited<ReturnType<typeof openCluster>>;
 
 beforeAll(async () => {
-  build();
   await json(['project', 'create', 'acme']);
   cluster = await openCluster({ home });
   for (const name of ['KEPT', 'REMOVED', '=cmd()']) {

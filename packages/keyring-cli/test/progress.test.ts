@@ -14,6 +14,7 @@ function rotation(moved: number, projects: Rotation['projects'], state: Rotation
     requestedAt: new Date(0),
     startedAt: new Date(0),
     finishedAt: undefined,
+    plannedFor: undefined,
     durationMs: 0,
     runner: undefined,
     pace: 'polite',

@@ -5,10 +5,11 @@ import { openCluster } from '@meshhook/keyring-embedded';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createTestDatabase, query, type TestDatabase } from '../../../test/support/database.ts';
 import { build, cli, firstOf, temporaryFolder } from './support/cli.ts';
+import { here } from './support/in-process.ts';
 
 const folder = temporaryFolder();
 const home = path.join(folder.path, 'home');
-const { run, json, refused } = cli(home);
+const { run, json, refused } = here(home);
 let cluster: Awaited<ReturnType<typeof openCluster>>;
 
 beforeAll(async () => {
@@ -25,9 +26,11 @@ afterAll(async () => {
 
 describe('a refusal names the remedy', () => {
   test('to people and to programs alike', async () => {
-    const { exit, code, hint, stderr } = await refused(['status', '--project', 'nope']);
+    // The program itself, as a shell runs it.
+    const shell = cli(home);
+    const { exit, code, hint, stderr } = await shell.refused(['status', '--project', 'nope']);
     const { message } = JSON.parse(stderr).error;
-    const people = await run(['status', '--project', 'nope']);
+    const people = await shell.run(['status', '--project', 'nope']);
     expect(people).toEqual({ code: exit, stdout: '', stderr: `error: ${message} [${code}]\nhint: ${hint}\n` });
   });
 

@@ -7,10 +7,12 @@ import { openCluster } from '@meshhook/keyring-embedded';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { query, session } from '../../../test/support/database.ts';
 import { build, cli, firstOf, temporaryFolder, type Outcome } from './support/cli.ts';
+import { here } from './support/in-process.ts';
 
 const folder = temporaryFolder();
 const home = path.join(folder.path, 'home');
-const { run, json, start, refused } = cli(home);
+const { start } = cli(home);
+const { run, json, refused } = here(home);
 let cluster: Awaited<ReturnType<typeof openCluster>>;
 let admin: string;
 
@@ -74,6 +76,7 @@ describe('a rotation that is interrupted', () => {
     rotation.child.kill('SIGKILL');
     await rotation.outcome;
     await holder.end();
+    await query(admin, `update keyring.rotations set runner_until = now() where runner_until is not null`);
     const { openRotations } = await json(['status']);
     const { rotations } = await json(['rotate', '--resume', firstOf(openRotations).id]);
     expect(rotations).toMatchObject([{ state: 'completed', rows: { moved: 3, verified: 3 } }]);
@@ -126,10 +129,10 @@ test('a second Ctrl-C ends a command that cannot rest yet', async () => {
     starting.exec('begin exclusive');
     const command = cli(other.path).start(['status']);
     await holds(command.child, lock);
+    // What npm sends after the terminal's own is the same Ctrl-C: both come at once, and two of a kind would be one.
     command.child.kill('SIGINT');
+    command.child.kill('SIGTERM');
     await command.says('Stopping');
-    // What npm sends after the terminal's own is the same Ctrl-C.
-    command.child.kill('SIGINT');
     await delay(700);
     expect(command.child.exitCode).toBe(null);
     command.child.kill('SIGINT');
@@ -161,7 +164,11 @@ describe('rows that do not open', () => {
     expect(doctor.code).toBe(5);
     expect(JSON.parse(doctor.stdout).report).toMatchObject({
       healthy: false,
-      findings: [{ severity: 'error', code: 'does_not_open' }],
+      findings: [
+        { severity: 'error', code: 'does_not_open' },
+        { severity: 'warning', code: 'no_backup' },
+        { severity: 'warning', code: 'single_admin' },
+      ],
     });
     expect(await refused(['secrets', 'get', 'A', '--project', 'globex'])).toMatchObject({
       exit: 6,

@@ -15,7 +15,12 @@ function program() {
     settings: {
       databaseUrl: undefined,
       rootKeyUri: undefined,
+      nextRootKeyUri: undefined,
+      auditCheckpoint: undefined,
+      environment: {},
       preparedStatements: 'on',
+      logFormat: 'text',
+      logLevel: 'info',
       home: '/nowhere',
       color: false,
       animated: false,
@@ -58,7 +63,7 @@ const names = leaves.map(({ name }) => name);
 test('every command that a user was promised is there', () => {
   const promised = `project create, project list, secrets set, secrets get, secrets list, secrets rm, secrets adopt, status, keys list,
     keys destroy, rotate, rotations, rotations pause, rotations pace, rotations resume, rotations rollback, audit, doctor, inspect, migrate,
-    root-key create, root-key status, worker, workers`;
+    root-key create, root-key status, root-key backup, root-key backup verify, root-key recover, worker, workers`;
   expect(names).toEqual(expect.arrayContaining(promised.split(/,\s+/)));
 });
 

@@ -2,10 +2,12 @@ import path from 'node:path';
 import { openCluster } from '@meshhook/keyring-embedded';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { build, cli, temporaryFolder } from './support/cli.ts';
+import { here } from './support/in-process.ts';
 
 const folder = temporaryFolder();
 const home = path.join(folder.path, 'home');
-const { run, json, start, refused } = cli(home);
+const { start } = cli(home);
+const { run, json, refused } = here(home);
 let cluster: Awaited<ReturnType<typeof openCluster>>;
 
 beforeAll(async () => {
@@ -59,4 +61,18 @@ test('workers do what is asked for elsewhere, are listed while they do, and leav
 
 test('a concurrency that cannot be is usage', async () => {
   expect(await refused(['worker', '--concurrency', '65'])).toMatchObject({ exit: 2, code: 'usage' });
+});
+
+test('with LOG_FORMAT=json a worker writes an object a line, with the rotation it drove', async () => {
+  const worker = start(['worker', '--json'], { env: { LOG_FORMAT: 'json' } });
+  await worker.says('"event":"worker_ready"');
+  const { rotation } = await json(['rotate', '--project', 'acme', '--no-wait']);
+  await worker.says(`"event":"rotation_ended","rotationId":"${rotation.id}"`);
+  worker.child.kill('SIGTERM');
+  const { stderr } = await worker.outcome;
+  for (const line of stderr.trimEnd().split('\n')) expect(JSON.parse(line)).toMatchObject({ pid: worker.child.pid });
+  expect(await refused(['worker'], { env: { LOG_FORMAT: 'xml' } })).toMatchObject({
+    exit: 2,
+    code: 'invalid_argument',
+  });
 });

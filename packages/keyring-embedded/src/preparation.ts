@@ -91,7 +91,8 @@ async function ensureRootKey({ home, cluster, rootKeyPath: path }: Place): Promi
       'root_key_missing',
       `This keyring has keys, but the root key that unlocks them is gone: ${path}`,
       {
-        remedy: 'Restore the file from your copy, mode 0600. Nobody can make it anew: without it every secret is lost.',
+        remedy:
+          'Restore the file from your copy, mode 0600, or run `mh-keys root-key recover BACKUP --to file:PATH` with that path. Nobody can make it anew.',
         details: { path },
       },
     );

@@ -1,19 +1,28 @@
-import { OpenAPIHono } from '@hono/zod-openapi';
-import type { MiddlewareHandler } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
-import type { ResolvedHandlerOptions } from './options.ts';
+import { OpenAPIHono, type z } from '@hono/zod-openapi';
+import type { Keyring, Project } from '@meshhook/keyring';
+import type { Principal } from './access/principal.ts';
 import { problem, statusOfCode, type ProblemCode } from './problems.ts';
-import { problemSchema } from './schemas.ts';
-import { bearerToken, findToken, type ApiToken, type Scope } from './tokens.ts';
+import { problemSchema } from './schemas/problem.ts';
 
 /** What every group of routes is made of. */
 
 export interface ApiEnv {
-  Variables: { token: ApiToken };
+  Bindings: RequestContext;
+  /** Set by `permit`. */
+  Variables: {
+    principal: Principal;
+    /** Acts in the principal's name. */
+    keyring: Keyring;
+    /** The project that the request names, where `permit` was told how to find it and it names one. */
+    project: Project | undefined;
+  };
 }
 
-const MAX_BODY_BYTES = 64 * 1024;
-const REALM = 'Bearer realm="meshhook-keyring"';
+/** What the host knows of a request that the request itself does not say. */
+export interface RequestContext {
+  /** Where it came from, for the trail and for slowing down who guesses: an IP address. */
+  readonly address?: string | undefined;
+}
 
 /** An empty group: a request that does not fit its route's schema is answered with a problem that names each field. */
 export function routes(): OpenAPIHono<ApiEnv> {
@@ -34,48 +43,45 @@ export function routes(): OpenAPIHono<ApiEnv> {
   });
 }
 
-/** @see RFC 6750 section 3 for the challenges. */
-export function requireScope({ tokens }: ResolvedHandlerOptions, scope: Scope): MiddlewareHandler<ApiEnv> {
-  return async (c, next) => {
-    const presented = bearerToken(c.req.header('authorization'));
-    const token = presented === undefined ? undefined : findToken(tokens, presented);
-    if (token === undefined) {
-      const challenge = presented === undefined ? REALM : `${REALM}, error="invalid_token"`;
-      return problem(
-        'unauthenticated',
-        presented === undefined ? 'This route needs a token.' : 'The token is not known here.',
-        {
-          remedy: 'Send `Authorization: Bearer …` with an API token; `npm start` prints the path of the file it is in.',
-        },
-        { 'www-authenticate': challenge },
-      );
-    }
-    if (!token.scopes.includes(scope)) {
-      return problem(
-        'forbidden',
-        `The token "${token.name}" lacks the scope "${scope}".`,
-        { remedy: `Use a token with the scope "${scope}".`, details: { scope } },
-        { 'www-authenticate': `${REALM}, error="insufficient_scope", scope="${scope}"` },
-      );
-    }
-    c.set('token', token);
-    await next();
-    return undefined;
-  };
-}
-
-export const limitBody = bodyLimit({
-  maxSize: MAX_BODY_BYTES,
-  onError: () =>
-    problem('body_too_large', `The body has more than ${MAX_BODY_BYTES} bytes.`, {
-      details: { limit: MAX_BODY_BYTES },
-    }),
+/** What a route takes, for its description. */
+export const jsonBody = <Schema extends z.ZodType>(schema: Schema) => ({
+  required: true as const,
+  content: { 'application/json': { schema } },
 });
 
-/** The problems a route answers with, for its description: by status, each naming its codes. */
+/** What a route answers with, for its description. */
+export const answers = <Schema extends z.ZodType>(description: string, schema: Schema) => ({
+  description,
+  content: { 'application/json': { schema } },
+});
+
+/** Of routes that anybody may be refused at; of those that take a body. */
+const ofAccess: readonly ProblemCode[] = ['invalid_argument', 'unauthenticated', 'forbidden', 'rate_limited'];
+const ofBodies: readonly ProblemCode[] = [
+  'malformed_json',
+  'body_too_large',
+  'body_too_slow',
+  'unsupported_media_type',
+  'invalid_argument',
+];
+const ofUs: readonly ProblemCode[] = [
+  'internal',
+  'database_refused',
+  'database_unreachable',
+  'issuer_unreachable',
+  'contended',
+];
+
+/** Of a route that wants a permission and takes no body. */
+export const refusals = (...codes: ProblemCode[]) => problems(...ofAccess, ...codes, ...ofUs);
+
+/** Of a route that wants a permission and reads a body. */
+export const bodyRefusals = (...codes: ProblemCode[]) => problems(...ofAccess, ...ofBodies, ...codes, ...ofUs);
+
+/** The problems a route answers with, for its description: by status, each naming its codes. Call it once a route. */
 export function problems(...codes: ProblemCode[]) {
   const described: Record<number, { description: string; content: typeof problemContent }> = {};
-  for (const code of codes) {
+  for (const code of new Set(codes)) {
     const status = statusOfCode[code];
     const before = described[status];
     const description = before === undefined ? code : `${before.description}, ${code}`;

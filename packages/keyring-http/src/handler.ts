@@ -1,12 +1,64 @@
 import { OpenAPIHono } from '@hono/zod-openapi';
+import { KeyringError } from '@meshhook/keyring';
 import { HTTPException } from 'hono/http-exception';
 import { methodNotAllowed } from 'hono/method-not-allowed';
-import type { ApiEnv } from './api.ts';
-import { resolveOptions, type KeyringHandlerOptions } from './options.ts';
+import type { ApiEnv, RequestContext } from './api.ts';
+import { mountOpenApi } from './openapi.ts';
+import { resolveOptions, type KeyringHandlerOptions, type ResolvedHandlerOptions } from './options.ts';
 import { problem, problemOf } from './problems.ts';
+import { approvalRoutes } from './routes/approvals.ts';
+import { grantRoutes } from './routes/grants.ts';
+import { auditRoutes } from './routes/audit.ts';
 import { healthRoutes } from './routes/health.ts';
+import { instanceRoutes } from './routes/instances.ts';
+import { keyActRoutes } from './routes/key-acts.ts';
 import { keyRoutes } from './routes/keys.ts';
+import { metricsRoutes } from './routes/metrics.ts';
+import { notificationRoutes } from './routes/notifications.ts';
+import { overviewRoutes } from './routes/overview.ts';
+import { policyRoutes } from './routes/policies.ts';
+import { projectRoutes } from './routes/projects.ts';
+import { quarantineRoutes } from './routes/quarantine.ts';
+import { reportRoutes } from './routes/report.ts';
+import { rootKeyRoutes } from './routes/root-keys.ts';
+import { rotateRoutes } from './routes/rotate.ts';
+import { rotationActRoutes } from './routes/rotation-acts.ts';
+import { rotationEventRoutes } from './routes/rotation-events.ts';
 import { rotationRoutes } from './routes/rotations.ts';
+import { secretRoutes } from './routes/secrets.ts';
+import { sessionRoutes } from './routes/session.ts';
+import { tokenRoutes } from './routes/tokens.ts';
+import { wrappingKeyRoutes } from './routes/wrapping-keys.ts';
+
+/** Each of a noun. A path that is spelled out comes before the one that takes anything in its place. */
+const groups = [
+  healthRoutes,
+  overviewRoutes,
+  auditRoutes,
+  rotateRoutes,
+  keyRoutes,
+  keyActRoutes,
+  rotationRoutes,
+  rotationActRoutes,
+  rotationEventRoutes,
+  quarantineRoutes,
+  policyRoutes,
+  notificationRoutes,
+  projectRoutes,
+  secretRoutes,
+  instanceRoutes,
+  rootKeyRoutes,
+  wrappingKeyRoutes,
+  reportRoutes,
+  metricsRoutes,
+  sessionRoutes,
+  tokenRoutes,
+  grantRoutes,
+  approvalRoutes,
+];
+
+/** What the trail keeps. A host that takes an address from a header takes what somebody sent. */
+const LONGEST_ADDRESS = 100;
 
 const securityHeaders: Readonly<Record<string, string>> = {
   'cache-control': 'no-store',
@@ -17,12 +69,20 @@ const securityHeaders: Readonly<Record<string, string>> = {
 };
 
 /**
- * The HTTP API as one function. It answers `/api/…`, `/healthz` and `/readyz`, and everything else with a 404 problem; it
+ * The HTTP API as one function. It answers `/api/…`, `/metrics`, `/healthz` and `/readyz`, and everything else with a 404 problem; it
  * never rejects. Mount it under those paths as they are.
  * @throws TypeError for options that are unknown, missing or make no sense.
  */
-export function keyringHandler(options: KeyringHandlerOptions): (request: Request) => Promise<Response> {
-  const resolved = resolveOptions(options);
+export function keyringHandler(
+  options: KeyringHandlerOptions,
+): (request: Request, context?: RequestContext) => Promise<Response> {
+  const app = createApp(resolveOptions(options));
+  return async (request, { address } = {}) =>
+    app.fetch(request, { address: address?.slice(0, LONGEST_ADDRESS) || undefined });
+}
+
+/** All routes, and what goes around them. */
+export function createApp(resolved: ResolvedHandlerOptions): OpenAPIHono<ApiEnv> {
   const app = new OpenAPIHono<ApiEnv>();
 
   app.use(async (c, next) => {
@@ -41,12 +101,16 @@ export function keyringHandler(options: KeyringHandlerOptions): (request: Reques
         ),
     }),
   );
-  app.route('/', healthRoutes(resolved));
-  app.route('/', keyRoutes(resolved));
-  app.route('/', rotationRoutes(resolved));
+  for (const group of groups) app.route('/', group(resolved));
+  mountOpenApi(app, resolved);
 
   app.notFound(() => problem('unknown_route', 'There is nothing at this address.'));
-  app.onError((error) => {
+  app.onError((error, c) => {
+    if (error instanceof KeyringError && error.code === 'approval_needed') {
+      const { approval: id, action, subject, state, expiresAt } = error.details;
+      return c.json({ approval: { id, action, subject, state, expiresAt } }, 202);
+    }
+    if (error instanceof HTTPException && error.res !== undefined) return error.res;
     if (error instanceof HTTPException && error.status === 415) {
       return problem('unsupported_media_type', 'The body is not declared as JSON.', {
         remedy: 'Send `Content-Type: application/json`.',
@@ -58,5 +122,5 @@ export function keyringHandler(options: KeyringHandlerOptions): (request: Reques
     return problemOf(error, resolved.onError);
   });
 
-  return async (request) => app.fetch(request);
+  return app;
 }

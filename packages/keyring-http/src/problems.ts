@@ -17,6 +17,12 @@ const keyringStatus = {
   unknown_key: 404,
   unknown_rotation: 404,
   not_quarantined: 404,
+  unknown_token: 404,
+  unknown_grant: 404,
+  unknown_approval: 404,
+
+  // Not done, but asked for: another admin decides.
+  approval_needed: 202,
 
   ambiguous_project: 409,
   project_exists: 409,
@@ -26,17 +32,24 @@ const keyringStatus = {
   nothing_to_rotate: 409,
   illegal_state: 409,
   conflict: 409,
+  idempotency_conflict: 409,
   key_is_primary: 409,
   key_in_use: 409,
   retention_not_over: 409,
   row_opens: 409,
   unregistered_column: 409,
   root_key_exists: 409,
+  backup_exists: 409,
+  backup_mismatch: 409,
+  backup_incomplete: 409,
   plaintext_refused: 422,
   receipt_invalid: 422,
+  backup_locked: 422,
+  backup_unreadable: 422,
   malformed_envelope: 422,
   unsupported_envelope: 422,
 
+  issuer_unreachable: 503,
   contended: 503,
   interrupted: 503,
   database_unreachable: 503,
@@ -45,13 +58,18 @@ const keyringStatus = {
   root_key_missing: 503,
   root_key_unreadable: 503,
   root_key_permissions: 503,
+  root_key_unreachable: 503,
+  root_key_denied: 503,
+  root_key_disabled: 503,
   unsupported_root_key: 503,
   wrong_root_key: 503,
 
   decryption_failed: 500,
   key_destroyed: 500,
   key_disabled: 500,
+  audit_broken: 500,
   database_refused: 500,
+  backup_unwritten: 500,
   internal: 500,
 } satisfies Record<ErrorCode, number>;
 
@@ -60,8 +78,11 @@ const httpStatus = {
   malformed_json: 400,
   unknown_route: 404,
   method_not_allowed: 405,
+  body_too_slow: 408,
   body_too_large: 413,
+  rate_limited: 429,
   unsupported_media_type: 415,
+  too_many_streams: 503,
 } satisfies Record<string, number>;
 
 export type HttpCode = keyof typeof httpStatus;

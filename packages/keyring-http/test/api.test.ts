@@ -1,10 +1,12 @@
 import { KeyringError } from '@meshhook/keyring';
-import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { keyringHandler } from '../src/index.ts';
-import { answer, openApi, tokens, type Api } from './support.ts';
+import fc from '../../../test/support/seeded.ts';
+import { keyringHandler, tokenDigest } from '../src/index.ts';
+import { query } from '../../../test/support/database.ts';
+import { answer, openApi, tokens, type Answer, type Api } from './support/api.ts';
 
 const rotatePath = '/api/keys/rotate';
+const admin = { authorization: `Bearer ${tokens.admin}` };
 const nowhere = '00000000-0000-4000-8000-000000000000';
 const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 
@@ -18,15 +20,15 @@ beforeAll(async () => {
 afterAll(() => api[Symbol.asyncDispose]());
 
 describe('who may', () => {
-  const routes: [string, string, 'read' | 'rotate'][] = [
-    ['GET', '/api/keys', 'read'],
-    ['GET', '/api/rotations', 'read'],
-    ['GET', `/api/rotations/${nowhere}`, 'read'],
-    ['POST', rotatePath, 'rotate'],
-    ['POST', `/api/rotations/${nowhere}/pace`, 'rotate'],
+  const routes: [string, string, 'keys:read' | 'keys:rotate'][] = [
+    ['GET', '/api/keys', 'keys:read'],
+    ['GET', '/api/rotations', 'keys:read'],
+    ['GET', `/api/rotations/${nowhere}`, 'keys:read'],
+    ['POST', rotatePath, 'keys:rotate'],
+    ['POST', `/api/rotations/${nowhere}/pace`, 'keys:rotate'],
   ];
 
-  it.each(routes)('%s %s wants a token, a known one, with the scope %s', async (method, address, scope) => {
+  it.each(routes)('%s %s wants a token, a known one, with the permission %s', async (method, address, permission) => {
     const body = method === 'POST' ? {} : undefined;
     const none = await api.send(method, address, body, { authorization: '' });
     expect(none).toMatchObject({ status: 401, json: { code: 'unauthenticated' } });
@@ -37,12 +39,12 @@ describe('who may', () => {
     expect(wrong.headers.get('www-authenticate')).toContain('error="invalid_token"');
     expect(wrong.text).not.toContain('mhk_wrong');
 
-    const other = scope === 'read' ? tokens.rotator : tokens.reader;
+    const other = permission === 'keys:read' ? tokens.rotator : tokens.reader;
     const lacking = await api.send(method, address, body, { authorization: `Bearer ${other}` });
-    expect(lacking).toMatchObject({ status: 403, json: { code: 'forbidden', details: { scope } } });
-    expect(lacking.headers.get('www-authenticate')).toContain(`scope="${scope}"`);
+    expect(lacking).toMatchObject({ status: 403, json: { code: 'forbidden', details: { permission } } });
+    expect(lacking.headers.get('www-authenticate')).toContain(`scope="${permission}"`);
 
-    const right = scope === 'read' ? tokens.reader : tokens.rotator;
+    const right = permission === 'keys:read' ? tokens.reader : tokens.rotator;
     const allowed = await api.send(method, address, body, { authorization: `Bearer ${right}` });
     expect([401, 403]).not.toContain(allowed.status);
   });
@@ -160,8 +162,8 @@ describe('rotate', () => {
   });
 
   it.each([
-    ['neither', {}, 'give either projects or all'],
-    ['both', { projects: ['acme'], all: true }, 'give either projects or all'],
+    ['neither', {}, 'give one of projects, all and match'],
+    ['both', { projects: ['acme'], all: true }, 'give one of projects, all and match'],
     ['all that is not true', { all: false }, 'all: '],
     ['no project', { projects: [] }, 'projects: '],
     ['an empty name', { projects: [''] }, 'projects.0: '],
@@ -221,6 +223,33 @@ describe('rotate', () => {
     expect(streamed.status).toBe(413);
   });
 
+  it.each([
+    ['does not come', 408, 'body_too_slow', () => undefined],
+    ['comes in part', 408, 'body_too_slow', (body) => body.enqueue(new TextEncoder().encode('{"all":'))],
+    ['breaks off', 400, 'malformed_json', (body) => body.error(new Error('the client is gone'))],
+  ] satisfies [string, number, string, (body: ReadableStreamDefaultController) => void][])(
+    'a body that %s is refused, whether its length was declared or not, and changes nothing',
+    async (_, status, code, start) => {
+      const handler = keyringHandler({
+        keyring: api.keyring,
+        tokens: [{ name: 'all', digest: tokenDigest(tokens.all), scopes: ['rotate'] }],
+        bodyTimeoutMs: 30,
+        onError: (error, id) => api.errors.push({ error, id }),
+      });
+      const before = { rotations: await api.keyring.rotations.list(), errors: api.errors.length };
+      for (const length of [{ 'content-length': '12' }, {}]) {
+        const request = new Request(`http://x${rotatePath}`, {
+          method: 'POST',
+          body: new ReadableStream({ start }),
+          headers: { 'content-type': 'application/json', authorization: `Bearer ${tokens.all}`, ...length },
+          duplex: 'half',
+        });
+        expect(await answer(await handler(request))).toMatchObject({ status, json: { code } });
+      }
+      expect({ rotations: await api.keyring.rotations.list(), errors: api.errors.length }).toEqual(before);
+    },
+  );
+
   it.each(['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'application/jsonx'])(
     'a body declared as %s is refused',
     async (type) => {
@@ -251,7 +280,7 @@ describe('lists', () => {
     const seen: string[] = [];
     let next: string | null = null;
     do {
-      const page = await api.send('GET', `/api/rotations?limit=2${next ? `&before=${next}` : ''}`);
+      const page = await api.send('GET', `/api/rotations?limit=2${next ? `&cursor=${next}` : ''}`);
       expect(page.status).toBe(200);
       seen.push(...page.json.rotations.map((one) => one.id));
       next = page.json.next;
@@ -263,7 +292,7 @@ describe('lists', () => {
     const other = await api.keyring.projects.create({ name: 'zeta' });
     await api.keyring.secrets.put(other.id, 'A', 'a');
     const all = await api.send('GET', '/api/keys');
-    expect(all.json.truncated).toBe(false);
+    expect(all.json.next).toBeNull();
     const active = all.json.keys.filter((one) => one.active);
     expect(active.map((one) => one.projectName)).toEqual(['acme', 'zeta']);
     expect(active[0]).toMatchObject({ status: 'active', rows: 1, destroyedAt: null });
@@ -271,20 +300,71 @@ describe('lists', () => {
     expect(all.text).not.toMatch(/wrapped|sk_live/);
 
     const one = await api.send('GET', '/api/keys?limit=1');
-    expect(one.json.truncated).toBe(true);
+    expect(one.json.next).not.toBeNull();
     expect(new Set(one.json.keys.map((key) => key.projectName))).toEqual(new Set(['acme']));
     const named = await api.send('GET', '/api/keys?project=zeta');
     expect(named.json.keys).toHaveLength(1);
     expect((await api.send('GET', '/api/keys?project=nobody')).status).toBe(404);
   });
 
-  it.each(['limit=0', 'limit=501', 'limit=x', 'limit=1.5', 'limit=1&limit=2', 'before=x', 'colour=red', 'limit='])(
-    '/api/rotations?%s is refused',
-    async (query) => {
-      const refused = await api.send('GET', `/api/rotations?${query}`);
-      expect(refused).toMatchObject({ status: 400, json: { code: 'invalid_argument' } });
-    },
-  );
+  it('go on after any name that is stored, and take no cursor that somebody made up', async () => {
+    // As they may be there from before the keyring.
+    const names = ['odd \u0001 one', `odd ${'x'.repeat(1_500)}`];
+    for (const name of names) {
+      await query(api.adminUrl, `insert into public.projects (id, owner, name) values (gen_random_uuid(), $1, $2)`, [
+        nowhere,
+        name,
+      ]);
+    }
+    const seen: string[] = [];
+    for (let next: string | null | undefined = ''; typeof next === 'string';) {
+      const page: Answer = await api.send('GET', `/api/projects?search=odd&limit=1${next && `&cursor=${next}`}`);
+      seen.push(...page.json.projects.map(({ name }) => name));
+      next = page.json.next;
+    }
+    expect(seen.toSorted()).toEqual(names.toSorted());
+    await query(api.adminUrl, `delete from public.projects where name like 'odd %'`);
+
+    const forged: readonly [string, unknown][] = [
+      ['/api/projects', { name: '\0', id: nowhere }],
+      ['/api/projects', { name: '\ud800', id: nowhere }],
+      ['/api/projects', { name: 'a', id: "' or true" }],
+      ['/api/keys', { projectName: '\0', projectId: nowhere, version: 1 }],
+      ['/api/keys', { projectName: 'a', projectId: nowhere, version: 1e15 }],
+      ['/api/keys', { name: 'a', id: nowhere }],
+      [`/api/projects/${projectId}/secrets`, '\0'],
+      [`/api/projects/${projectId}/secrets`, 7],
+      ['/api/audit', '9'.repeat(19)],
+      ['/api/audit', -1],
+      ['/api/quarantine', '1; drop table'],
+      ['/api/tokens', 'x'],
+      ['/api/rotations', 'a'.repeat(36)],
+    ];
+    for (const [address, position] of forged) {
+      const cursor = Buffer.from(JSON.stringify(position)).toString('base64url');
+      const refused = await api.send('GET', `${address}?cursor=${cursor}`, undefined, admin);
+      expect(refused, `${address} ${JSON.stringify(position)}`).toMatchObject({ status: 400 });
+    }
+    // One that says what is, of something that is not there, is the place after it and tells nothing.
+    const unknown = Buffer.from(JSON.stringify(nowhere)).toString('base64url');
+    expect((await api.send('GET', `/api/rotations?cursor=${unknown}`)).json.rotations).toEqual([]);
+  });
+
+  it.each([
+    'limit=0',
+    'limit=201',
+    'limit=x',
+    'limit=1.5',
+    'limit=1&limit=2',
+    'cursor=x',
+    'cursor=WzFd',
+    'before=x',
+    'colour=red',
+    'limit=',
+  ])('/api/rotations?%s is refused', async (query) => {
+    const refused = await api.send('GET', `/api/rotations?${query}`);
+    expect(refused).toMatchObject({ status: 400, json: { code: 'invalid_argument' } });
+  });
 
   it.each([nowhere, 'x', '%00', '..%2f..', "'; drop table x; --", 'a'.repeat(3000)])(
     'the rotation %s is unknown',
@@ -301,7 +381,7 @@ describe('every answer', () => {
     const refused = await api.send('DELETE', '/api/rotations');
     expect(refused).toMatchObject({ status: 405, json: { code: 'method_not_allowed' } });
     expect(refused.headers.get('allow')).toBe('GET, HEAD');
-    expect((await api.send('GET', rotatePath)).headers.get('allow')).toBe('POST');
+    expect((await api.send('PUT', `/api/rotations/${nowhere}/pace`)).headers.get('allow')).toBe('POST');
     expect((await api.send('OPTIONS', rotatePath)).status).toBe(405);
     expect(await api.fetch(new Request('http://x/healthz', { method: 'HEAD' }))).toMatchObject({
       status: 200,

@@ -2,7 +2,7 @@ import { errorCodes, KeyringError } from '@meshhook/keyring';
 import { describe, expect, it } from 'vitest';
 import { httpCodes, statusOfCode } from '../src/index.ts';
 import { problem, problemOf } from '../src/problems.ts';
-import { answer } from './support.ts';
+import { answer } from './support/api.ts';
 
 const nobody = (): void => {
   throw new Error('nothing was to be logged');
@@ -12,7 +12,7 @@ describe('problems', () => {
   it('every code of the library, and every one of HTTP, has one status, and no other code has', () => {
     expect(Object.keys(statusOfCode).sort()).toEqual([...errorCodes, ...httpCodes].sort());
     for (const status of Object.values(statusOfCode)) {
-      expect([400, 401, 403, 404, 405, 409, 413, 415, 422, 500, 503]).toContain(status);
+      expect([202, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503]).toContain(status);
     }
   });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { keyringHandler, tokenDigest, type ApiToken } from '../src/index.ts';
-import { bearerToken, findToken } from '../src/tokens.ts';
+import { bearerToken, findToken } from '../src/access/configured-tokens.ts';
 
 const token = (name: string, value: string): ApiToken => ({ name, digest: tokenDigest(value), scopes: ['read'] });
 

@@ -1,5 +1,5 @@
 import type { Keyring, Rotation, RunOptions } from '@meshhook/keyring';
-import { inWords, summary, Trouble, type Log } from './log.ts';
+import { ended, inWords, summary, Trouble, type Log } from './log.ts';
 import { aborted, Nap } from './nap.ts';
 import { QueueExecutor, type QueueExecutorOptions } from './queue-executor.ts';
 
@@ -65,7 +65,12 @@ export class Driving {
   /** Until the signal aborts; what runs is interrupted, and resumable, when it resolves. */
   async loop(): Promise<void> {
     const { rotations, log, signal, everyMs } = this.#options;
-    const trouble = new Trouble(log, 'The worker cannot look for rotations', 'The worker looks for rotations again.');
+    const trouble = new Trouble(
+      log,
+      'The worker cannot look for rotations',
+      'The worker looks for rotations again.',
+      'look_trouble',
+    );
     let failed = 0;
     if (everyMs === 0) await aborted(signal);
     while (!signal.aborted) {
@@ -107,12 +112,15 @@ export class Driving {
       // Whoever comes second leaves: everybody looks for rotations without a live driver, every second.
       const rotation = await rotations.run(id, { signal, executor, whenDriven: 'leave' });
       this.#failures.delete(id);
-      if (executor.used) log.info(`rotation ${id}: ${summary(rotation)}`);
+      if (executor.used) log.info(`rotation ${id}: ${summary(rotation)}`, ended(rotation));
     } catch (error) {
       if (signal.aborted) return;
       const times = (this.#failures.get(id)?.times ?? 0) + 1;
       this.#failures.set(id, { times, notBefore: Date.now() + this.#backoff(times) });
-      log.error(`rotation ${id}: ${inWords(error)} Tried again in ${String(this.#backoff(times) / 1000)} s.`);
+      const retryMs = this.#backoff(times);
+      log.error(`rotation ${id}: ${inWords(error)} Tried again in ${String(retryMs / 1000)} s.`, {
+        ...{ event: 'rotation_interrupted', rotationId: id, error, retryMs },
+      });
     } finally {
       executor.close();
       this.#running.delete(id);

@@ -1,16 +1,35 @@
-import { KeyringError, type Keyring } from '@meshhook/keyring';
+import type { Keyring, Policies } from '@meshhook/keyring';
 
-const quiet: ReadonlySet<string> = new Set(['nothing_to_rotate', 'rotation_in_progress']);
+export interface Kept {
+  /** The rotation that was asked for. */
+  readonly rotationId: string | undefined;
+  readonly projects: number;
+  /** Projects that became overdue. */
+  readonly overdue: number;
+  /** Versions that were destroyed, their retention being over. */
+  readonly destroyed: number;
+}
 
 /**
- * Asks for the rotation of every project whose policy wants one, by age or by use, and gives its id; undefined when there is
- * none, or all of them are in an open rotation. Asked by many at the same time, it makes one rotation.
+ * Does what policies want done now: asks for the rotation of what is due, notes what is overdue, destroys what was kept long enough.
+ * By any number of processes at the same time: each is done by one. What fails keeps nothing of the rest from being done.
+ * @throws what failed first, once all was tried.
  */
-export async function requestDue(rotations: Pick<Keyring['rotations'], 'request'>): Promise<string | undefined> {
-  try {
-    return (await rotations.request({ projects: { due: true }, trigger: 'usage' })).id;
-  } catch (error) {
-    if (error instanceof KeyringError && quiet.has(error.code)) return undefined;
-    throw error;
-  }
+export async function keepSchedule({ policies }: Pick<Keyring, 'policies'>, atMostEveryMs = 0): Promise<Kept> {
+  const failures: unknown[] = [];
+  const attempt = async <T>(what: Promise<T>, otherwise: T): Promise<T> =>
+    what.catch((error: unknown) => {
+      failures.push(error);
+      return otherwise;
+    });
+  const none: Awaited<ReturnType<Policies['requestDue']>> = {
+    rotationId: undefined,
+    projects: 0,
+    plannedFor: undefined,
+  };
+  const { rotationId, projects } = await attempt(policies.requestDue({ atMostEveryMs }), none);
+  const overdue = await attempt(policies.noteOverdue(), 0);
+  const destroyed = (await attempt(policies.destroyRetired(), [])).length;
+  if (failures.length > 0 && rotationId === undefined) throw failures[0];
+  return { rotationId, projects, overdue, destroyed };
 }

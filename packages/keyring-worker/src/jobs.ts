@@ -7,12 +7,12 @@ import {
   type WorkResult,
   type WorkUnit,
 } from '@meshhook/keyring';
-import { PgBoss } from 'pg-boss';
+import type { PgBoss } from 'pg-boss';
+import { bossOver, SCHEMA } from './boss.ts';
 import { Nap } from './nap.ts';
 import { DEAD_AFTER_MS } from './workers.ts';
 
-/** Where pg-boss's tables are, and the queue that the migration made in them. */
-export const SCHEMA = 'keyring_jobs';
+/** The queue that the migration made in pg-boss's tables. */
 export const QUEUE = 'units';
 
 // How soon a driver sees what others did: at first, and while nothing happens.
@@ -73,17 +73,7 @@ export class Jobs {
 
   constructor(database: Database, onError: (error: unknown) => void) {
     this.#database = database;
-    // Nothing that makes, changes or rebuilds anything: the service may not, and the migrations do.
-    this.#boss = new PgBoss({
-      db: { executeSql: (text, values) => database.query({ text, ...(values === undefined ? {} : { values }) }) },
-      schema: SCHEMA,
-      migrate: false,
-      createSchema: false,
-      supervise: false,
-      schedule: false,
-      registerInstance: false,
-    });
-    this.#boss.on('error', onError);
+    this.#boss = bossOver(database, onError);
   }
 
   /** @throws KeyringError while the database does not answer; Error when the schema is not the one pg-boss wants. */

@@ -5,17 +5,26 @@ export interface ResolvedOptions extends WorkerOptions {
   readonly partRows: number;
   readonly lookEveryMs: number;
   readonly dueEveryMs: number;
+  readonly sealEveryMs: number;
+  readonly notifyEveryMs: number;
+  readonly wrappingEveryMs: number;
 }
 
-const defaults = { concurrency: 2, partRows: 50_000, lookEveryMs: 1_000, dueEveryMs: 60_000 };
+const defaults = {
+  ...{ concurrency: 2, partRows: 50_000, lookEveryMs: 1_000, dueEveryMs: 60_000 },
+  ...{ sealEveryMs: 2_000, notifyEveryMs: 5_000, wrappingEveryMs: 30_000 },
+};
 const required = ['keyring', 'databaseUrl', 'log'];
-const optional = ['version', 'unitSize'];
+const optional = ['version', 'unitSize', 'onCheckpoint', 'notify'];
 const limits: Record<string, readonly [number, number]> = {
   concurrency: [1, 64],
   unitSize: [1, 500],
   partRows: [1, 10_000_000],
   lookEveryMs: [0, 86_400_000],
   dueEveryMs: [0, 86_400_000],
+  sealEveryMs: [0, 86_400_000],
+  notifyEveryMs: [0, 86_400_000],
+  wrappingEveryMs: [0, 86_400_000],
 };
 
 /**

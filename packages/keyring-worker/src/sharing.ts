@@ -29,6 +29,7 @@ export function sharing(keyring: Keyring, { unitSize, ...options }: SharingOptio
   const { rotations } = keyring;
   return {
     ...keyring,
+    as: (actor) => sharing(keyring.as(actor), { ...options, ...(unitSize === undefined ? {} : { unitSize }) }),
     rotations: {
       ...rotations,
       async run(id, { executor, ...given } = {}) {
@@ -43,6 +44,8 @@ export function sharing(keyring: Keyring, { unitSize, ...options }: SharingOptio
           concurrency: CONCURRENCY,
           lookEveryMs: 0,
           dueEveryMs: 0,
+          sealEveryMs: 0,
+          notifyEveryMs: 0,
         });
         try {
           await knowing(worker, given.signal);

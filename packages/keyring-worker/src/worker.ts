@@ -2,14 +2,19 @@ import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { KeyringError, pgDatabase, type Keyring, type Rotation, type RunOptions } from '@meshhook/keyring';
+import type { KeepCheckpoint } from './checkpoint-file.ts';
 import { Driving } from './driving.ts';
-import { requestDue } from './due.ts';
+import { keepSchedule } from './due.ts';
 import { Hands } from './hands.ts';
 import { Jobs, type Claimed } from './jobs.ts';
-import { inWords, Trouble, type Log } from './log.ts';
+import { count, inWords, Trouble, type Log } from './log.ts';
 import { Nap } from './nap.ts';
+import { Courier } from './notifications/courier.ts';
+import type { DeliveryOptions } from './notifications/deliver.ts';
 import { resolveOptions } from './options.ts';
+import { Sealing } from './sealing.ts';
 import { forgetDead, left, seen, type Self } from './workers.ts';
+import { WrappingTakeover } from './wrapping.ts';
 
 const BEAT_MS = 1_000;
 const HOUSEKEEPING_MS = 60_000;
@@ -42,8 +47,21 @@ export interface WorkerOptions {
   readonly version?: string;
   /** How often it looks for rotations without a driver, in milliseconds. Default 1,000; 0: never. */
   readonly lookEveryMs?: number;
-  /** How often it asks for the rotation of what is due, in milliseconds. Default 60,000; 0: never. */
+  /** How often it looks at what policies want done (rotations, what is overdue, old versions), in milliseconds. Default 60,000; 0: never. */
   readonly dueEveryMs?: number;
+  /** How often it seals what is new in the trail, in milliseconds. Default 2,000; 0: never. */
+  readonly sealEveryMs?: number;
+  /** Where the last checkpoint of the trail goes, outside the database: `checkpointKeeper`. Default: nowhere. */
+  readonly onCheckpoint?: KeepCheckpoint;
+  /** How often it looks for notifications to deliver, in milliseconds. Default 5,000; 0: never. */
+  readonly notifyEveryMs?: number;
+  /**
+   * How often it looks at the rotation of the wrapping key, to go on with one that stood still meanwhile, in milliseconds. Default 30,000;
+   * 0: never.
+   */
+  readonly wrappingEveryMs?: number;
+  /** Where notifications may go, besides https to the public internet. */
+  readonly notify?: Pick<DeliveryOptions, 'allowPrivate' | 'allowHttp'>;
 }
 
 /** A worker: one of any number of processes, on any number of machines, none of which is special. */
@@ -76,7 +94,10 @@ export function startWorker(options: WorkerOptions): Worker {
     maxConnections: 3,
     applicationName: 'meshhook-keyring worker',
   });
-  const jobs = new Jobs(database, (error) => log.error(`The queue: ${inWords(error)}`));
+  const jobs = new Jobs(database, (error) =>
+    log.error(`The queue: ${inWords(error)}`, { event: 'queue_trouble', error }),
+  );
+  const courier = new Courier(database, keyring, settings.notify ?? {});
   const hands = new Hands(keyring.rotations, settings.concurrency);
   const idle = new Nap();
   const units = { done: 0, failed: 0 };
@@ -97,10 +118,11 @@ export function startWorker(options: WorkerOptions): Worker {
   });
 
   const open = async (): Promise<void> => {
-    const trouble = new Trouble(log, 'The worker cannot start', 'The worker has started.');
+    const trouble = new Trouble(log, 'The worker cannot start', 'The worker has started.', 'start_trouble');
     for (let waitMs = BEAT_MS; !signal.aborted; waitMs = Math.min(waitMs * 2, LONGEST_BACKOFF_MS)) {
       try {
         await jobs.open();
+        await courier.open();
         trouble.ended();
         return;
       } catch (error) {
@@ -111,7 +133,12 @@ export function startWorker(options: WorkerOptions): Worker {
   };
 
   const beat = async (self: Self, over: AbortSignal): Promise<void> => {
-    const trouble = new Trouble(log, 'The worker cannot say that it is alive', 'The worker is on the list again.');
+    const trouble = new Trouble(
+      log,
+      'The worker cannot say that it is alive',
+      'The worker is on the list again.',
+      'beat_trouble',
+    );
     const nap = new Nap();
     while (!over.aborted) {
       try {
@@ -136,7 +163,9 @@ export function startWorker(options: WorkerOptions): Worker {
       const givenBack = signal.aborted;
       if (!givenBack) {
         units.failed++;
-        log.error(`rotation ${unit.rotationId}: a unit failed: ${inWords(error)}`);
+        log.error(`rotation ${unit.rotationId}: a unit failed: ${inWords(error)}`, {
+          ...{ event: 'unit_failed', rotationId: unit.rotationId, projects: unit.projectIds.length, error },
+        });
       }
       // Where this fails, too, the job goes to another when its heartbeat is too old.
       await jobs.fail(jobId, givenBack ? interrupted() : error).catch(() => undefined);
@@ -146,7 +175,12 @@ export function startWorker(options: WorkerOptions): Worker {
   };
 
   const claim = async (): Promise<void> => {
-    const trouble = new Trouble(log, 'The worker cannot take from the queue', 'The worker takes from the queue again.');
+    const trouble = new Trouble(
+      log,
+      'The worker cannot take from the queue',
+      'The worker takes from the queue again.',
+      'claim_trouble',
+    );
     const underWay = new Set<Promise<void>>();
     let idleMs = FIRST_IDLE_MS;
     while (!signal.aborted) {
@@ -182,12 +216,37 @@ export function startWorker(options: WorkerOptions): Worker {
   };
 
   const tick = async (): Promise<void> => {
-    const rotation = await requestDue(keyring.rotations);
-    if (rotation === undefined) return;
-    log.info(`rotation ${rotation}: asked for, because its projects are due`);
+    // A process that looks a little early is not refused because another one looked in time.
+    const kept = await keepSchedule(keyring, settings.dueEveryMs / 2);
+    if (kept.overdue > 0)
+      log.error(`${count(kept.overdue, 'project')} overdue: \`mh-keys schedule overdue\` says why.`, {
+        event: 'projects_overdue',
+        projects: kept.overdue,
+      });
+    if (kept.destroyed > 0)
+      log.info(`${count(kept.destroyed, 'old version')} destroyed: nobody keeps them any longer`, {
+        event: 'versions_destroyed',
+        keys: kept.destroyed,
+      });
+    if (kept.rotationId === undefined) return;
+    log.info(`rotation ${kept.rotationId}: asked for, because its projects are due`, {
+      event: 'rotation_due',
+      rotationId: kept.rotationId,
+    });
     driving.wake();
   };
 
+  const takeover = new WrappingTakeover(keyring.wrappingKeys, signal);
+  const takeOver = async (): Promise<void> => {
+    const rotation = await takeover.look();
+    if (rotation === undefined) return;
+    const { id: rotationId, state } = rotation;
+    log.info(`rotation ${rotationId} of the wrapping key: it stood still, and is ${state.replace('_', ' ')} now`, {
+      ...{ event: 'wrapping_rotation_resumed', rotationId },
+    });
+  };
+
+  const sealing = new Sealing(keyring.audit, settings.onCheckpoint);
   const run = async (): Promise<void> => {
     await open();
     const over = new AbortController();
@@ -197,16 +256,65 @@ export function startWorker(options: WorkerOptions): Worker {
     await Promise.all([
       claim(),
       driving.loop(),
-      every(HOUSEKEEPING_MS, new Trouble(log, 'The worker cannot tidy up', 'The worker tidies up again.'), async () => {
-        await jobs.sweep();
-        await forgetDead(database);
-      }),
+      every(
+        HOUSEKEEPING_MS,
+        new Trouble(log, 'The worker cannot tidy up', 'The worker tidies up again.', 'tidy_trouble'),
+        async () => {
+          await jobs.sweep();
+          await courier.tidy();
+          await forgetDead(database);
+        },
+      ),
+      ...(settings.sealEveryMs === 0
+        ? []
+        : [
+            every(
+              settings.sealEveryMs,
+              new Trouble(log, 'The worker cannot seal the trail', 'The worker seals the trail again.', 'seal_trouble'),
+              async () => {
+                await sealing.round(signal);
+              },
+            ),
+          ]),
+      ...(settings.notifyEveryMs === 0
+        ? []
+        : [
+            every(
+              settings.notifyEveryMs,
+              new Trouble(
+                log,
+                'The worker cannot deliver notifications',
+                'The worker delivers notifications again.',
+                'notify_trouble',
+              ),
+              () => courier.rounds(signal),
+            ),
+          ]),
+      ...(settings.wrappingEveryMs === 0
+        ? []
+        : [
+            every(
+              settings.wrappingEveryMs,
+              new Trouble(
+                log,
+                'The worker cannot go on with the rotation of the wrapping key',
+                'The worker can look after the wrapping key again.',
+                'wrapping_trouble',
+              ),
+              takeOver,
+            ),
+          ]),
       ...(settings.dueEveryMs === 0
         ? []
         : [
             every(
               settings.dueEveryMs,
-              new Trouble(log, 'The worker cannot ask for what is due', 'The worker asks for what is due again.'),
+              new Trouble(
+                log,
+                'The worker cannot keep the schedule',
+                'The worker keeps the schedule again.',
+                'schedule_trouble',
+              ),
               tick,
             ),
           ]),
@@ -216,6 +324,7 @@ export function startWorker(options: WorkerOptions): Worker {
     isReady(undefined);
     await left(database, id).catch(() => undefined);
     await jobs.close();
+    await courier.close();
     await database.close();
   };
 

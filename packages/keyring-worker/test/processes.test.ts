@@ -28,7 +28,7 @@ async function threeThatHold(
   projects: number,
 ): Promise<{ id: string; driver: WorkerProcess; others: WorkerProcess[] }> {
   const workers = await Promise.all([1, 2, 3].map(() => fleet.start({ GATED: 'yes' })));
-  const { id } = await fleet.keyring.rotations.request({ projects: 'all' });
+  const { id } = await fleet.keyring.rotations.request({ projects: 'all', pace: 'full' });
   await Promise.all(workers.map((worker) => worker.says('unit')));
   const { runner, projects: states } = await detailOf(fleet.keyring, id);
   expect(states.total).toBe(projects);
@@ -91,7 +91,7 @@ test('the units of a worker that was killed are done by others', async () => {
   await completed(id);
   await expectEverySecretFresh(fleet.installation, fleet.keyring, projects);
   expect(await jobsLeft()).toEqual([]);
-  expect((await workersOf(fleet)).filter(({ alive }) => alive)).toHaveLength(2);
+  await expect.poll(async () => (await workersOf(fleet)).filter(({ alive }) => alive).length, soon).toBe(2);
 });
 
 test('a rotation whose driver was killed is driven by another worker', async () => {

@@ -36,7 +36,8 @@ test('the service can use the queue, and can make and drop none', async () => {
   await refused(`create table keyring_jobs.mine ()`);
   await refused(`drop table keyring_jobs.job_common`);
   await refused(`truncate keyring_jobs.job_common`);
-  expect(await query(database.serviceUrl, 'select name, partition from keyring_jobs.queue')).toEqual([
+  expect(await query(database.serviceUrl, 'select name, partition from keyring_jobs.queue order by name')).toEqual([
+    { name: 'notifications', partition: false },
     { name: 'units', partition: false },
   ]);
 });

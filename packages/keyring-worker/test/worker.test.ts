@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { KeyringError, pgDatabase, type Database, type Keyring } from '@meshhook/keyring';
-import { listWorkers, requestDue, sharing, startWorker } from '@meshhook/keyring-worker';
+import { keepSchedule, listWorkers, sharing, startWorker } from '@meshhook/keyring-worker';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Jobs } from '../src/jobs.ts';
 import { QueueExecutor } from '../src/queue-executor.ts';
@@ -486,7 +486,7 @@ test('a key that reached its limit of use is rotated by itself, once', async () 
   await expect.poll(list, soon).toEqual(once);
   expect(here.lines.some((line) => line.includes('asked for, because its projects are due'))).toBe(true);
   // The new versions, too, are at the limit already.
-  expect(await requestDue(keyring.rotations)).toBeUndefined();
+  expect(await keepSchedule(keyring)).toMatchObject({ rotationId: undefined });
   await here.worker.stop();
   expect(await list()).toEqual(once);
   await expectEverySecretFresh(installation, keyring, projects);
@@ -497,34 +497,48 @@ test('what somebody canceled is asked for by no worker', async () => {
   await limitOfUseReached();
   const { id } = await keyring.rotations.request({ projects: 'all' });
   await keyring.rotations.cancel(id);
-  expect(await requestDue(keyring.rotations)).toBeUndefined();
+  expect(await keepSchedule(keyring)).toMatchObject({ rotationId: undefined });
 });
 
 test('two workers that ask at once for what is due make one rotation', async () => {
   await makeProjects(keyring, 3, 3);
   await limitOfUseReached();
-  // Both have inserted nothing yet and know nothing of each other when both go on.
-  let there = 0;
-  const { promise: both, resolve: go } = Promise.withResolvers<void>();
-  const asking = await Promise.all(
-    [1, 2].map(() =>
-      installation.open({
-        wrap: (database) =>
-          interceptDatabase(database, async ({ statement, send }) => {
-            if (statement.text.includes('insert into keyring.rotation_projects')) {
-              if (++there === 2) go();
-              await both;
-            }
-            return send();
-          }),
+  // The first has found what is due, and made no rotation of it yet, when the second comes.
+  const found = Promise.withResolvers<void>();
+  const go = Promise.withResolvers<void>();
+  const first = await installation.open({
+    wrap: (database) =>
+      interceptDatabase(database, async ({ statement, send }) => {
+        if (statement.text.includes('insert into keyring.rotations')) {
+          found.resolve();
+          await go.promise;
+        }
+        return send();
       }),
-    ),
-  );
-  const asked = await Promise.all(asking.map(({ rotations }) => requestDue(rotations)));
-  expect(there).toBe(2);
-  expect(asked.filter((id) => id !== undefined)).toHaveLength(1);
+  });
+  const asked = [first.policies.requestDue()];
+  await found.promise;
+  asked.push(keyring.policies.requestDue());
+  const waits = () =>
+    installation.sql(`select from pg_stat_activity where wait_event_type = 'Lock' and query like '%schedule_turns%'`);
+  await expect.poll(async () => (await waits()).length, soon).toBe(1);
+  go.resolve();
+  expect((await Promise.all(asked)).map(({ projects }) => projects)).toEqual([3, 0]);
   expect(await keyring.rotations.list()).toHaveLength(1);
-  expect(await requestDue(keyring.rotations)).toBeUndefined();
+  expect(await keepSchedule(keyring)).toMatchObject({ rotationId: undefined });
+});
+
+test('a rotation of the wrapping key whose driver is gone, or waited for others, is brought to its end by a worker', async () => {
+  const { id: project } = await keyring.projects.create({ name: 'acme' });
+  await keyring.secrets.put(project, 'KEY', 'a value');
+  const { id } = await keyring.wrappingKeys.request();
+  await using here = await startHere(installation, { wrappingEveryMs: 50 });
+  await expect.poll(async () => (await keyring.wrappingKeys.get(id))?.state, soon).toBe('completed');
+  await expect.poll(() => here.lines.join('\n'), soon).toContain(`rotation ${id} of the wrapping key: it stood still`);
+  // One that somebody took back is nobody's.
+  const canceled = await keyring.wrappingKeys.request();
+  await keyring.wrappingKeys.cancel(canceled.id);
+  expect((await keyring.secrets.get(project, 'KEY'))?.value).toBe('a value');
 });
 
 test('the list says who is there and, for an hour, who was; who stops leaves it', async () => {

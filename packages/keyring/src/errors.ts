@@ -8,6 +8,7 @@ export const errorCodes = [
   'invalid_name',
   'invalid_value',
   'unauthenticated',
+  'issuer_unreachable',
   'forbidden',
   // What was named does not exist, or is named twice.
   'unknown_project',
@@ -17,6 +18,9 @@ export const errorCodes = [
   'unknown_key',
   'unknown_rotation',
   'not_quarantined',
+  'unknown_token',
+  'unknown_grant',
+  'unknown_approval',
   // The moment is wrong.
   'rotation_in_progress',
   'rotation_not_open',
@@ -24,6 +28,7 @@ export const errorCodes = [
   'nothing_to_rotate',
   'illegal_state',
   'conflict',
+  'idempotency_conflict',
   'contended',
   'key_is_primary',
   'key_in_use',
@@ -32,6 +37,7 @@ export const errorCodes = [
   'unregistered_column',
   'plaintext_refused',
   'interrupted',
+  'approval_needed',
   // Keys and ciphertext.
   'decryption_failed',
   'malformed_envelope',
@@ -39,13 +45,25 @@ export const errorCodes = [
   'key_destroyed',
   'key_disabled',
   'receipt_invalid',
+  // The trail.
+  'audit_broken',
   // The root key.
   'root_key_missing',
   'root_key_unreadable',
   'root_key_permissions',
   'root_key_exists',
+  'root_key_unreachable',
+  'root_key_denied',
+  'root_key_disabled',
   'unsupported_root_key',
   'wrong_root_key',
+  // Backups of it.
+  'backup_exists',
+  'backup_unwritten',
+  'backup_locked',
+  'backup_unreadable',
+  'backup_mismatch',
+  'backup_incomplete',
   // The database.
   'database_unreachable',
   'not_migrated',

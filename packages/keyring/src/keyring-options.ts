@@ -1,6 +1,11 @@
 import { hostname } from 'node:os';
+import type { Actor } from './api.ts';
+import { requireActor } from './audit/actor.ts';
 import type { Database } from './db/port.ts';
 import type { RootKeyProvider } from './providers/provider.ts';
+
+/** One root key, as it is given. */
+export type RootKeyOption = string | RootKeyProvider;
 
 /** What `openKeyring` takes. Unknown names are refused. */
 export interface KeyringOptions {
@@ -13,12 +18,21 @@ export interface KeyringOptions {
    * Default true. Switch it off behind a transaction-mode pooler that does not track prepared statements.
    */
   readonly preparedStatements?: boolean;
-  /** A root key URI such as `file:./root.key`, or a provider. Asked once, at opening. */
-  readonly rootKey: string | RootKeyProvider;
+  /**
+   * A root key: a URI such as `file:./root.key`, or a provider. Or several, while the root key changes: one that opens the database is
+   * enough, and those that cannot be used are tried again in the background. Asked at opening, and once for each wrapping
+   * key that is new. A new installation is under the first.
+   */
+  readonly rootKey: RootKeyOption | readonly RootKeyOption[];
   /** What a relative `file:` root key is relative to. Default: the working directory. */
   readonly cwd?: string;
-  /** Who acts, for the audit log: `cli:ada@laptop`, `token:deploy`. Default `library`. */
-  readonly actor?: string;
+  /**
+   * The environment of a root key that is read from it (`env:`), or whose provider takes credentials from it
+   * (`VAULT_TOKEN` and the like). The library reads none by itself. Default: empty.
+   */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Who acts, for the audit log. A bare name is a service's. Default: the service `library`. */
+  readonly actor?: string | Actor;
   /** Unwrapped data keys held at once. Default 10,000. */
   readonly keyCacheSize?: number;
   /** How long an unwrapped data key is used before it is read again, in milliseconds. Default 300,000. */
@@ -34,15 +48,26 @@ export interface KeyringOptions {
    * that went away before it gives up, in milliseconds. Default 60,000.
    */
   readonly lockPatienceMs?: number;
+  /**
+   * How often this process says that it is alive, and looks for wrapping keys that are new, in milliseconds. Default 5,000. Whoever
+   * does not for 15 seconds is not waited for when a wrapping or root key is rotated.
+   */
+  readonly heartbeatMs?: number;
+  /**
+   * How old what `monitoring.facts` says may be, in milliseconds; what takes a look at every project, twelve times that. Default
+   * 5,000; 0: read at every call.
+   */
+  readonly factsMaxAgeMs?: number;
   /** The present moment. Default: the system's clock. */
   readonly now?: () => Date;
 }
 
-export type ResolvedOptions = Required<KeyringOptions> & { readonly runner: string };
+export type ResolvedOptions = Required<KeyringOptions> & { readonly actor: Actor; readonly runner: string };
 
 const defaults = {
   preparedStatements: true,
   cwd: '.',
+  env: {},
   actor: 'library',
   keyCacheSize: 10_000,
   keyCacheMs: 300_000,
@@ -50,6 +75,8 @@ const defaults = {
   rotationConcurrency: 4,
   rotationSetSize: 250,
   lockPatienceMs: 60_000,
+  heartbeatMs: 5_000,
+  factsMaxAgeMs: 5_000,
   now: () => new Date(),
 };
 
@@ -61,6 +88,8 @@ const limits: Record<string, readonly [number, number]> = {
   rotationConcurrency: [1, 64],
   rotationSetSize: [1, 500],
   lockPatienceMs: [0, 86_400_000],
+  heartbeatMs: [50, 3_600_000],
+  factsMaxAgeMs: [0, 3_600_000],
 };
 
 /**
@@ -74,14 +103,13 @@ export function resolveOptions(options: KeyringOptions): ResolvedOptions {
   for (const name of required) {
     if (options[name as keyof KeyringOptions] === undefined) throw new TypeError(`missing option: ${name}`);
   }
-  const resolved = { ...defaults, ...options, runner: `${hostname()}:${String(process.pid)}` };
+  const actor = requireActor(options.actor ?? defaults.actor);
+  const resolved = { ...defaults, ...options, actor, runner: `${hostname()}:${String(process.pid)}` };
   for (const [name, [least, most]] of Object.entries(limits)) {
     const value = resolved[name as keyof ResolvedOptions] as number;
     if (!Number.isInteger(value) || value < least || value > most) {
       throw new TypeError(`option ${name} takes a whole number from ${String(least)} to ${String(most)}`);
     }
   }
-  if (resolved.actor.length < 1 || resolved.actor.length > 200)
-    throw new TypeError('option actor takes 1 to 200 characters');
   return resolved;
 }

@@ -1,24 +1,44 @@
-import type { Keyring } from './api.ts';
+import type { Actor, Audit, Keyring } from './api.ts';
 import { randomBytes } from 'node:crypto';
-import { auditTrail } from './audit/audit.ts';
+import { access } from './access/access.ts';
+import { auditTrail, type AuditTrail } from './audit/audit.ts';
+import { auditLog } from './audit/log.ts';
+import { ReadSummaries } from './audit/reads.ts';
+import { Sealer } from './audit/sealer.ts';
+import { selectBackups } from './backup/store.ts';
 import { requireSchema } from './db/migrate.ts';
 import { pgDatabase } from './db/pg-database.ts';
 import { examine } from './doctor/doctor.ts';
-import { resolveOptions, type KeyringOptions } from './keyring-options.ts';
+import { resolveOptions, type KeyringOptions, type ResolvedOptions, type RootKeyOption } from './keyring-options.ts';
 import { DataKeys } from './keyring/data-keys.ts';
 import { keys } from './keyring/keys.ts';
-import { openSigner, type Signer } from './keyring/signing-keys.ts';
-import { openWrappingKeys } from './keyring/wrapping-keys.ts';
+import { openWrappingKeys } from './keyring/open-wrapping-keys.ts';
+import { RootKeys, type RootSource } from './keyring/root-keys.ts';
+import { openSigner, provenPublicKeys, type Signer } from './keyring/signing-keys.ts';
+import type { SigningPurpose } from './keyring/signing-store.ts';
+import { openCounted } from './monitoring/counted-root-key.ts';
+import { monitoring } from './monitoring/monitoring.ts';
+import { watchedAudit } from './monitoring/watched-audit.ts';
+import { overview } from './overview/overview.ts';
 import { projects } from './projects/projects.ts';
+import type { RootKeyProvider } from './providers/provider.ts';
 import { openRootKey } from './providers/registry.ts';
 import { Pacers } from './rotation/pacers.ts';
 import { quarantine } from './rotation/quarantine.ts';
 import { rotations } from './rotation/rotations.ts';
+import { RowThreads } from './rotation/row-threads.ts';
+import { notifications } from './notifications/notifications.ts';
+import { policies } from './schedule/policies.ts';
 import { adoptSecrets } from './secrets/adopt.ts';
-import { secrets } from './secrets/secrets.ts';
+import { secrets, secretWriters } from './secrets/secrets.ts';
+import { Tally } from './tally.ts';
+import { listInstances } from './upper-keys/instance-store.ts';
+import { enterInstance, ownVersion } from './upper-keys/instances.ts';
+import { rootKeys } from './upper-keys/root-rotations.ts';
+import { wrappingKeys as wrappingKeyVersions } from './upper-keys/wrapping-rotations.ts';
 
 /**
- * Opens the keyring of a migrated database: asks the root key's provider once, unwraps the wrapping keys, and holds them.
+ * Opens the keyring of a migrated database: asks the root key's provider once for each wrapping key, and holds those.
  * An empty installation gets its first wrapping key here.
  * @throws KeyringError `not_migrated`, `schema_too_new`, `database_unreachable`, `root_key_*`, `wrong_root_key`.
  * @throws TypeError for unknown or missing options.
@@ -31,38 +51,79 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
       : resolved.database;
   try {
     await requireSchema(database);
-    const provider =
-      typeof resolved.rootKey === 'string'
-        ? await openRootKey(resolved.rootKey, { cwd: resolved.cwd })
-        : resolved.rootKey;
-    const audit = auditTrail(database, resolved.actor);
-    const wrappingKeys = await openWrappingKeys(database, provider, audit);
-    const dataKeys = new DataKeys(database, wrappingKeys, audit, resolved);
-    let signer: Promise<Signer> | undefined;
-    const openSignerOnce = (): Promise<Signer> =>
-      (signer ??= openSigner(database, wrappingKeys, audit).catch((error: unknown) => {
-        signer = undefined;
-        throw error;
-      }));
-    const keyVersions = keys(database, dataKeys, audit);
+    const audit = auditTrail(resolved.actor);
+    const tally = new Tally();
+    const wrappingKeys = await openWrappingKeys(database, new RootKeys(rootSources(resolved, tally)), audit);
+    const dataKeys = new DataKeys(database, wrappingKeys, audit, { ...resolved, tally });
+    const signers = new Map<SigningPurpose, Promise<Signer>>();
+    const signerFor = (purpose: SigningPurpose) => (): Promise<Signer> => {
+      const opening =
+        signers.get(purpose) ??
+        openSigner(database, wrappingKeys, audit, purpose).catch((error: unknown) => {
+          signers.delete(purpose);
+          throw error;
+        });
+      signers.set(purpose, opening);
+      return opening;
+    };
+    const signing = {
+      ...{ database, signer: signerFor('audit') },
+      publicKeys: () => provenPublicKeys(database, wrappingKeys, 'audit'),
+    };
+    const sealing = { ...signing, sealer: new Sealer({ ...signing, now: resolved.now }) };
+    const logOf = (trail: AuditTrail): Audit => watchedAudit(auditLog({ ...sealing, trail }), tally);
+    const instance = await enterInstance(database, wrappingKeys, resolved);
+    const reads = new ReadSummaries(database, resolved);
     const runner = `${resolved.runner}:${randomBytes(4).toString('hex')}`;
-    const pacers = new Pacers(database);
-    const rotationContext = { ...resolved, database, dataKeys, audit, runner, signer: openSignerOnce, pacers };
-    const rotating = rotations(rotationContext, (id) => keyVersions.get(id));
+    const shared = { ...resolved, database, runner, instance, wrappingKeys, signer: signerFor('receipts') };
+    const threads = new RowThreads();
+    const parts = { pacers: new Pacers(database), threads, writers: secretWriters() };
+    const watching = monitoring(database, logOf(audit), tally, { ...resolved, version: await ownVersion() });
+    const faces = (trail: AuditTrail, ownKeys: DataKeys): Omit<Keyring, 'close'> => {
+      const context = { ...shared, ...parts, audit: trail, dataKeys: ownKeys };
+      const keyVersions = keys(database, ownKeys, trail);
+      const rotating = rotations(context, (id) => keyVersions.get(id));
+      const ofProjects = projects(database, trail);
+      const values = secrets(database, ownKeys, trail, parts.writers, reads.by(trail.actor));
+      return {
+        projects: ofProjects,
+        notifications: notifications({ database, audit: trail, projects: ofProjects, secrets: values }),
+        secrets: {
+          ...values,
+          adopt: (adopt = {}) => adoptSecrets(database, ownKeys, trail, adopt),
+        },
+        keys: keyVersions,
+        rotations: rotating,
+        policies: policies({ database, audit: trail, destroyKey: (id, options) => keyVersions.destroy(id, options) }),
+        quarantine: quarantine(context, (id) => rotating.resume(id)),
+        rootKeys: {
+          ...rootKeys({ ...context, openRoot: (root) => openRoot(root, resolved, tally) }),
+          backups: () => selectBackups(database),
+        },
+        wrappingKeys: wrappingKeyVersions(context),
+        instances: { list: () => listInstances(database) },
+        monitoring: watching,
+        audit: logOf(trail),
+        access: access(database, trail),
+        doctor: ({ onProgress } = {}) => examine(database, ownKeys, { ...resolved, onProgress }),
+        overview: ({ among = 'all' } = {}) => overview(database, among),
+        ready: () => requireSchema(database),
+        as,
+      };
+    };
+    const as = (actor: Actor): Keyring => {
+      const trail = auditTrail(actor);
+      return { ...faces(trail, dataKeys.as(trail)), close: () => Promise.resolve() };
+    };
     return {
-      projects: projects(database, audit),
-      secrets: {
-        ...secrets(database, dataKeys, audit),
-        adopt: (adopt = {}) => adoptSecrets(database, dataKeys, audit, adopt),
-      },
-      keys: keyVersions,
-      rotations: rotating,
-      quarantine: quarantine(rotationContext, (id) => rotating.resume(id)),
-      audit,
-      doctor: ({ onProgress } = {}) => examine(database, dataKeys, { ...resolved, onProgress }),
-      ready: () => requireSchema(database),
+      ...faces(audit, dataKeys),
       async close() {
+        await reads.close();
         dataKeys.close();
+        await threads.close();
+        await instance.leave();
+        wrappingKeys.close();
+        signers.clear();
         await database.close();
       },
     };
@@ -70,4 +131,24 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
     await database.close();
     throw error;
   }
+}
+
+/** The core opens what it was given, and nothing else; a URI is kept out of what is told, for it may hold a credential. */
+function rootSources(options: ResolvedOptions, tally: Tally): RootSource[] {
+  const { rootKey } = options;
+  const given = Array.isArray(rootKey) ? (rootKey as readonly RootKeyOption[]) : [rootKey as RootKeyOption];
+  return given.map((one) =>
+    typeof one === 'string'
+      ? {
+          name: one.startsWith('file:') ? one : one.slice(0, one.indexOf(':') + 1),
+          open: () => openRoot(one, options, tally),
+        }
+      : { name: one.uri, open: () => openRoot(one, options, tally) },
+  );
+}
+
+function openRoot(root: RootKeyOption, { cwd, env }: ResolvedOptions, tally: Tally): Promise<RootKeyProvider> {
+  return typeof root === 'string'
+    ? openCounted(root, tally, () => openRootKey(root, { cwd, env }))
+    : openCounted(root.uri, tally, () => Promise.resolve(root));
 }

@@ -8,11 +8,11 @@ import {
   createDecipheriv,
   createSecretKey,
   hkdfSync,
+  KeyObject,
   randomBytes,
   timingSafeEqual,
   type CipherGCM,
   type DecipherGCM,
-  type KeyObject,
 } from 'node:crypto';
 import { inspect } from 'node:util';
 
@@ -23,15 +23,16 @@ export const KEY_BYTES = 32;
 export const TAG_BYTES = 16;
 
 const REDACTED = 'SecretKey(<redacted>)';
-const KEY_CHECK_INFO = 'meshhook-keyring/v1 key-check';
+const KEY_CHECK_INFO = Buffer.from('meshhook-keyring/v1 key-check');
 const ROOT_FINGERPRINT_INFO = 'meshhook-keyring/v1 root-fingerprint';
+
+const canonicalUuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 let keyObjectOf: (key: SecretKey) => KeyObject;
 
 /**
  * A handle on a 32-byte key. It holds the key outside JavaScript's heap, so a heap snapshot does not contain it, and
- * prints as `SecretKey(<redacted>)` wherever it is printed. Not transferable to a worker thread: move the bytes with
- * `insecureExportKey` and `keyFromBytes`.
+ * prints as `SecretKey(<redacted>)` wherever it is printed. To a worker thread goes its `keyHandle`.
  */
 export class SecretKey {
   readonly #keyObject: KeyObject;
@@ -41,10 +42,14 @@ export class SecretKey {
   }
 
   /**
-   * Takes the key out of `bytes` (32 bytes) and zeroes them.
-   * @throws TypeError unless `bytes` is a `Uint8Array` of 32 bytes; they are left as they were.
+   * Takes the key out of `bytes` (32 bytes) and zeroes them, or holds what a handle holds.
+   * @throws TypeError unless it is a `Uint8Array` of 32 bytes or a handle of such a key; bytes are left as they were then.
    */
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array | KeyObject) {
+    if (bytes instanceof KeyObject && bytes.symmetricKeySize === KEY_BYTES) {
+      this.#keyObject = bytes;
+      return;
+    }
     if (!(bytes instanceof Uint8Array) || bytes.byteLength !== KEY_BYTES) {
       throw new TypeError(`A key is a Uint8Array of ${KEY_BYTES} bytes.`);
     }
@@ -78,9 +83,73 @@ export function keyFromBytes(bytes: Uint8Array): SecretKey {
   return new SecretKey(bytes);
 }
 
+/** What `postMessage` can carry to another thread of this process: it shares the bytes, outside JavaScript's heap, and copies none. */
+export function keyHandle(key: SecretKey): KeyObject {
+  return keyObjectOf(key);
+}
+
+/**
+ * The key of a handle that came from another thread.
+ * @throws TypeError for a handle of anything but 32 secret bytes.
+ */
+export function keyFromHandle(handle: KeyObject): SecretKey {
+  return new SecretKey(handle);
+}
+
 /** The raw 32 bytes, a copy that the caller owns and must `wipe`. */
 export function insecureExportKey(key: SecretKey): Buffer {
   return keyObjectOf(key).export();
+}
+
+/** Digits of a key as text: 43 of base64url (RFC 4648, section 5), without padding. */
+export const KEY_TEXT_BYTES = 43;
+
+const DIGITS = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_');
+
+/**
+ * The key as `KEY_TEXT_BYTES` of ASCII: in a buffer that the caller owns and must `wipe`, because a string cannot be wiped.
+ */
+export function insecureKeyText(key: SecretKey): Buffer {
+  const bytes = insecureExportKey(key);
+  const text = outsideTheHeap(KEY_TEXT_BYTES);
+  for (let digit = 0; digit < KEY_TEXT_BYTES; digit++) {
+    const bit = digit * 6;
+    const two = (bytes[bit >> 3] ?? 0) * 256 + (bytes[(bit >> 3) + 1] ?? 0);
+    text[digit] = DIGITS[(two >> (10 - (bit & 7))) & 63] ?? 0;
+  }
+  wipe(bytes);
+  return text;
+}
+
+/**
+ * The inverse of `insecureKeyText`, and as strict: undefined for anything but the one spelling of a key (43 digits carry 258
+ * bits, so the last two have to be zero). The caller's text is copied, not wiped.
+ */
+export function keyFromText(text: Uint8Array): SecretKey | undefined {
+  if (text.length !== KEY_TEXT_BYTES) return undefined;
+  const bytes = outsideTheHeap(KEY_BYTES + 1);
+  try {
+    for (let at = 0; at < KEY_TEXT_BYTES; at++) {
+      const digit = DIGITS.indexOf(text[at] ?? 0);
+      if (digit === -1) return undefined;
+      const bit = at * 6;
+      const two = digit << (10 - (bit & 7));
+      bytes[bit >> 3] = (bytes[bit >> 3] ?? 0) | (two >> 8);
+      bytes[(bit >> 3) + 1] = (bytes[(bit >> 3) + 1] ?? 0) | (two & 255);
+    }
+    if (bytes[KEY_BYTES] !== 0) return undefined;
+    return new SecretKey(bytes.subarray(0, KEY_BYTES));
+  } finally {
+    wipe(bytes);
+  }
+}
+
+/**
+ * A buffer to write key bytes into. V8 keeps typed arrays of up to 64 bytes in its own heap until they are first handed on, and
+ * copies them then: what was left behind could be wiped by nobody.
+ */
+function outsideTheHeap(length: number): Buffer {
+  return Buffer.from(new ArrayBuffer(length));
 }
 
 /** AES-256-GCM with a 128-bit tag (SP 800-38D). The caller vouches that `nonce` was never used with this key. */
@@ -100,8 +169,11 @@ export function createKeyDecipher(key: SecretKey, nonce: Uint8Array): DecipherGC
  * @throws TypeError when `keyId` is not a canonical uuid.
  */
 export function keyFingerprint(key: SecretKey, keyId: string): Buffer {
-  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(keyId)) throw new TypeError('A key id is a lower-case uuid.');
-  return derive(key, Buffer.concat([Buffer.from(KEY_CHECK_INFO), Buffer.from(keyId.replaceAll('-', ''), 'hex')]), 32);
+  if (!canonicalUuid.test(keyId)) throw new TypeError('A key id is a lower-case uuid.');
+  const info = Buffer.allocUnsafe(KEY_CHECK_INFO.length + 16);
+  info.set(KEY_CHECK_INFO);
+  info.write(keyId.replaceAll('-', ''), KEY_CHECK_INFO.length, 'hex');
+  return derive(key, info, 32);
 }
 
 /**

@@ -1,14 +1,17 @@
 import { Console } from 'node:console';
 import { PassThrough } from 'node:stream';
 import { format, inspect } from 'node:util';
-import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import fc from '../../../test/support/seeded.ts';
 import {
   equalBytes,
   generateKey,
   insecureExportKey,
+  insecureKeyText,
+  KEY_TEXT_BYTES,
   keyFingerprint,
   keyFromBytes,
+  keyFromText,
   rootFingerprint,
   SecretKey,
   wipe,
@@ -70,6 +73,38 @@ test('nothing but bytes is a key', () => {
     expect(() => keyFromBytes(value as never)).toThrow(TypeError);
   }
   expect(() => insecureExportKey({} as never)).toThrow(TypeError);
+});
+
+test('a key as text is base64url without padding, and comes back from it', () => {
+  fc.assert(
+    fc.property(keyBytes, (bytes) => {
+      const text = insecureKeyText(keyFromBytes(Buffer.from(bytes)));
+      expect(text.toString('latin1')).toBe(Buffer.from(bytes).toString('base64url'));
+      expect(text).toHaveLength(KEY_TEXT_BYTES);
+      const back = keyFromText(text);
+      expect(back !== undefined && insecureExportKey(back).equals(bytes)).toBe(true);
+    }),
+  );
+});
+
+test('a key has one spelling: no other text is taken for one', () => {
+  const text = insecureKeyText(keyFromBytes(raw())).toString('latin1');
+  expect(keyFromText(Buffer.from(text))).toBeInstanceOf(SecretKey);
+  // The spare bits of its last digit, digits of base64, white space, padding, one too few, one too many.
+  const last = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'.indexOf(text.at(-1) ?? '');
+  const spare = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'[last + 1] ?? '';
+  for (const other of [
+    text.slice(0, -1) + spare,
+    `+${text.slice(1)}`,
+    ` ${text.slice(1)}`,
+    `${text}=`,
+    text.slice(1),
+    `${text}A`,
+    '',
+    `\0${text.slice(1)}`,
+  ]) {
+    expect(keyFromText(Buffer.from(other)), other).toBeUndefined();
+  }
 });
 
 test('generated keys differ', () => {

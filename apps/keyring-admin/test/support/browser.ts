@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
+import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -50,12 +50,4 @@ async function unpack(folder: string): Promise<void> {
     await rm(aside, { recursive: true, force: true });
     if (!existsSync(folder)) throw error;
   });
-}
-
-/** Where screenshots go: a temporary folder, or the one named by KEYRING_SCREENSHOTS. */
-export async function screenshotFolder(): Promise<string> {
-  const named = process.env['KEYRING_SCREENSHOTS'];
-  if (named === undefined) return mkdtemp(path.join(tmpdir(), 'keyring-screenshots-'));
-  await mkdir(named, { recursive: true });
-  return named;
 }

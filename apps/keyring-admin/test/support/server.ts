@@ -1,77 +1,10 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createRootKeyFile, openKeyring, type Keyring } from '@meshhook/keyring';
 import { createTestDatabase, type TestDatabase } from '../../../../test/support/database.ts';
 
-const app = path.join(import.meta.dirname, '../..');
-
-export interface Server extends AsyncDisposable {
-  readonly url: string;
-  readonly process: ChildProcess;
-  /** What it printed so far, both streams. */
-  output(): string;
-  /** Gives the exit code, or the signal that ended it. */
-  stop(signal?: NodeJS.Signals): Promise<number | NodeJS.Signals | null>;
-}
-
-export interface Ended {
-  readonly code: number | NodeJS.Signals | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function launch(environment: Record<string, string>) {
-  if (!existsSync(path.join(app, 'build/handler.js'))) throw new Error('The app is not built: run `npm run build`.');
-  const { PATH = '', HOME = '' } = process.env;
-  const child = spawn(process.execPath, [path.join(app, 'serve.js')], {
-    env: { PATH, HOME, PORT: '0', ...environment },
-  });
-  const printed = { stdout: '', stderr: '' };
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (printed.stdout += text));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (printed.stderr += text));
-  const ended = once(child, 'close').then(
-    ([code, signal]: (number | NodeJS.Signals | null)[]) => code ?? signal ?? null,
-  );
-  return { child, printed, ended };
-}
-
-/** The real, built server, on a port that the system chose. */
-export async function startServer(environment: Record<string, string>): Promise<Server> {
-  const { child, printed, ended } = launch(environment);
-  const output = (): string => printed.stdout + printed.stderr;
-  const url = await new Promise<string>((resolve, reject) => {
-    child.stdout.on('data', () => {
-      const found = /^page +(http:\S+)$/m.exec(printed.stdout)?.[1];
-      if (found !== undefined) resolve(found);
-    });
-    void ended.then((code) => {
-      reject(new Error(`The server ended with ${String(code)}:\n${output()}`));
-    });
-  });
-  const stop = (signal: NodeJS.Signals = 'SIGTERM') => {
-    child.kill(signal);
-    return ended;
-  };
-  return {
-    url,
-    process: child,
-    output,
-    stop,
-    [Symbol.asyncDispose]: async () => {
-      await stop();
-    },
-  };
-}
-
-/** A start that is expected to end by itself. */
-export async function failToStart(environment: Record<string, string>): Promise<Ended> {
-  const { printed, ended } = launch(environment);
-  return { code: await ended, ...printed };
-}
+export { failToStart, startServer, type Ended, type Server } from './launch.ts';
 
 /** A home, a root key and a database for a server of one's own, and a keyring that looks at the same database. */
 export interface Place extends AsyncDisposable {

@@ -34,12 +34,13 @@ export function registerKeys(program: Command, app: App): void {
     "mh-keys keys destroy 6f1c2f0e-0b0a-4d43-9a53-0c6a2b5b8f11 --reason 'retention is over' --yes",
   ])
     .requiredOption('--reason <text>', 'why, for the audit log')
+    .option('--early', 'also inside its retention window: takes two people where there are two admins')
     .option('--yes', 'do not ask; needed where there is no terminal to ask at')
-    .action(async (id: string, { reason, yes }: { reason: string; yes?: boolean }) => {
+    .action(async (id: string, { reason, early, yes }: { reason: string; early?: boolean; yes?: boolean }) => {
       const key = await withKeyring(app, async (keyring) => {
         const found = await knownKey(keyring, id);
         if (yes !== true) await confirm(app, erasing(found));
-        return keyring.keys.destroy(found.id, { reason });
+        return keyring.keys.destroy(found.id, { reason, ...(early === undefined ? {} : { early }) });
       });
       app.terminal.result({ key }, () => destroyed(key));
     });

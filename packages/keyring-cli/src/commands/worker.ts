@@ -1,7 +1,8 @@
-import { pgDatabase } from '@meshhook/keyring';
-import { listWorkers, startWorker, type WorkerEntry } from '@meshhook/keyring-worker';
+import { KeyringError, pgDatabase } from '@meshhook/keyring';
+import type { Log, WorkerEntry } from '@meshhook/keyring-worker';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
+import { keeper } from '../audit-checkpoint.ts';
 import { leaf, wholeNumber } from '../command.ts';
 import { withHost, withKeyring, type App } from '../session.ts';
 import { table, type Column } from '../terminal/table.ts';
@@ -26,6 +27,8 @@ export function registerWorker(program: Command, app: App): void {
 
 async function work(app: App, concurrency: number): Promise<void> {
   const { terminal, signal } = app;
+  const { allowedBy, startWorker } = await import('@meshhook/keyring-worker');
+  const log = await logOf(app);
   await withKeyring(
     app,
     async (keyring, databaseUrl) => {
@@ -34,11 +37,14 @@ async function work(app: App, concurrency: number): Promise<void> {
         databaseUrl,
         concurrency,
         version: await version(),
-        log: { info: (text) => terminal.note(text), error: (text) => terminal.note(text) },
+        onCheckpoint: keeper(app, keyring),
+        log,
+        notify: allowedBy(app.settings.notificationsAllow ?? ''),
       });
       try {
         await Promise.race([worker.ready, aborted(signal)]);
-        if (!signal.aborted) terminal.note(`worker ${worker.id}: ready; Ctrl-C stops it`);
+        if (!signal.aborted)
+          log.info(`worker ${worker.id}: ready; Ctrl-C stops it`, { event: 'worker_ready', workerId: worker.id });
         await aborted(signal);
       } finally {
         await worker.stop();
@@ -49,8 +55,28 @@ async function work(app: App, concurrency: number): Promise<void> {
         return `Stopped. ${plural(done, 'unit')} from the queue done${failures}; what was under way goes on elsewhere.`;
       });
     },
-    { minds: 'signal' },
+    { minds: 'signal', kind: 'worker' },
   );
+}
+
+/** @throws KeyringError `invalid_argument` for a LOG_FORMAT or LOG_LEVEL that is none. */
+async function logOf({ terminal, stderr, settings }: App): Promise<Log> {
+  const { eventLog, logFormats, logLevels } = await import('@meshhook/keyring-worker');
+  const format = oneOf('LOG_FORMAT', logFormats, settings.logFormat);
+  const level = oneOf('LOG_LEVEL', logLevels, settings.logLevel);
+  if (format === 'json') return eventLog({ format, level, stdout: stderr, stderr });
+  const note = (text: string): void => {
+    terminal.note(text);
+  };
+  return { info: note, error: note };
+}
+
+function oneOf<Word extends string>(name: string, words: readonly Word[], given: string): Word {
+  const word = words.find((candidate) => candidate === given);
+  if (word !== undefined) return word;
+  throw new KeyringError('invalid_argument', `${name} is none of ${words.join(', ')}.`, {
+    remedy: `Set ${name} to one of them, or unset it.`,
+  });
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
@@ -68,6 +94,7 @@ async function version(): Promise<string> {
 /** No key is needed to see who works. */
 async function list(app: App): Promise<void> {
   const { terminal } = app;
+  const { listWorkers } = await import('@meshhook/keyring-worker');
   const workers = await withHost(app, {}, async ({ databaseUrl }) => {
     const database = pgDatabase({ connectionString: databaseUrl, maxConnections: 1 });
     try {

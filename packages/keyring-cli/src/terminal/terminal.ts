@@ -7,7 +7,7 @@ import { cut, oneLine, printable } from './text.ts';
 export interface OutputStream {
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
-  write(chunk: string | Uint8Array): unknown;
+  write(chunk: string | Uint8Array, written?: (error?: Error | null) => void): unknown;
 }
 
 export interface TerminalOptions {
@@ -61,6 +61,13 @@ export class Terminal {
   /** Bytes of the answer, as they are. */
   raw(bytes: Uint8Array): void {
     this.#options.stdout.write(bytes);
+  }
+
+  /** The same, for what has to arrive: rejects when it did not. */
+  deliver(bytes: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#options.stdout.write(bytes, (error) => (error ? reject(error) : resolve()));
+    });
   }
 
   note(text: string): void {

@@ -3,10 +3,11 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { collectOutput } from '../../../../test/support/needles.ts';
 
 const root = path.join(import.meta.dirname, '../../../..');
 const binary = path.join(root, 'packages/keyring-cli/bin/mh-keys.js');
-const packages = ['keyring', 'keyring-embedded', 'keyring-worker', 'keyring-cli'].map((name) =>
+const packages = ['keyring', 'keyring-backup', 'keyring-embedded', 'keyring-worker', 'keyring-cli'].map((name) =>
   path.join(root, 'packages', name),
 );
 
@@ -104,7 +105,11 @@ export function cli(home: string) {
     child.stdin.on('error', () => undefined);
     if (input !== undefined) child.stdin.end(input);
     else if (!args.includes('set')) child.stdin.end();
-    const outcome = new Promise<Outcome>((resolve) => child.on('close', (code) => resolve({ code, ...output })));
+    const outcome = new Promise<Outcome>((resolve) =>
+      child.on('close', (code) => {
+        resolve(collected(args, { code, ...output }));
+      }),
+    );
     const says = async (text: string): Promise<void> => {
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       const look = (): void => (output.stderr.includes(text) ? resolve() : undefined);
@@ -117,6 +122,18 @@ export function cli(home: string) {
     return { child, outcome, says };
   };
   const run = (args: readonly string[], options: RunOptions = {}): Promise<Outcome> => start(args, options).outcome;
+  return { start, ...asking(run) };
+}
+
+/** Standard output is where `secrets get` writes a value, and `root-key create` may write a key: that is not looked through. */
+export function collected(args: readonly string[], outcome: Outcome): Outcome {
+  const { stdout, stderr } = outcome;
+  collectOutput(args.some((arg) => arg === 'get' || arg === 'create') ? stderr : stdout + stderr);
+  return outcome;
+}
+
+/** What tests ask of commands, however those are run. */
+export function asking(run: (args: readonly string[], options?: RunOptions) => Promise<Outcome>) {
   /** With --json: what it answers. Fails with what it said when it cannot. */
   const json = async (args: readonly string[], options: RunOptions = {}): Promise<Answer> => {
     const { code, stdout, stderr } = await run([...args, '--json'], options);
@@ -131,7 +148,7 @@ export function cli(home: string) {
     };
     return { exit, code: error.code, hint: error.remedy, stderr };
   };
-  return { start, run, json, refused };
+  return { run, json, refused };
 }
 
 /** The first of a list that has to have one. */

@@ -2,7 +2,7 @@ import { createRoute } from '@hono/zod-openapi';
 import { KeyringError, type Keyring } from '@meshhook/keyring';
 import { problems, routes } from '../api.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
-import { health, readiness } from '../schemas.ts';
+import { health, readiness } from '../schemas/problem.ts';
 
 const READY_TIMEOUT_MS = 5_000;
 

@@ -1,43 +1,22 @@
 import { createRoute, z } from '@hono/zod-openapi';
-import { KeyringError, type Keyring } from '@meshhook/keyring';
-import { bearer, limitBody, problems, requireScope, routes } from '../api.ts';
+import { KeyringError } from '@meshhook/keyring';
+import { permit, requireRotation } from '../access/permit.ts';
+import { answers, bearer, refusals, routes } from '../api.ts';
+import { pageOf, positionOf } from '../cursor.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
-import { paceRequest, rotateRequest, rotation, rotationDetail, rotationList, rotationsQuery } from '../schemas.ts';
-import { wireRotation, wireRotationDetail } from '../wire.ts';
+import { idParam, noQuery } from '../schemas/common.ts';
+import { receipt, receiptList, rotationDetail, rotationList, rotationsQuery } from '../schemas/rotations.ts';
+import { wireReceipt, wireRotation, wireRotationDetail } from '../wire/rotations.ts';
 
 export function rotationRoutes(options: ResolvedHandlerOptions) {
-  const { keyring, onRotationRequested, onError } = options;
-
-  const rotate = createRoute({
-    method: 'post',
-    path: '/api/keys/rotate',
-    summary: 'Ask for a rotation of some projects, or of all. It is accepted, not done: follow Location.',
-    security: bearer,
-    middleware: [requireScope(options, 'rotate'), limitBody] as const,
-    request: { body: { required: true, content: { 'application/json': { schema: rotateRequest } } } },
-    responses: {
-      202: {
-        description: 'accepted',
-        headers: z.object({ Location: z.string() }),
-        content: { 'application/json': { schema: rotation } },
-      },
-      ...problems('invalid_argument', 'malformed_json', 'unauthenticated', 'forbidden', 'unknown_project'),
-      ...problems('ambiguous_project', 'rotation_in_progress', 'nothing_to_rotate', 'unregistered_column'),
-      ...problems('body_too_large', 'unsupported_media_type'),
-    },
-  });
-
   const list = createRoute({
     method: 'get',
     path: '/api/rotations',
     summary: 'Rotations, newest first.',
     security: bearer,
-    middleware: requireScope(options, 'read'),
+    middleware: permit(options, 'keys:read', { project: (c) => c.req.query('project') }),
     request: { query: rotationsQuery },
-    responses: {
-      200: { description: 'the rotations', content: { 'application/json': { schema: rotationList } } },
-      ...problems('invalid_argument', 'unauthenticated', 'forbidden'),
-    },
+    responses: { 200: answers('the rotations', rotationList), ...refusals('unknown_project', 'ambiguous_project') },
   });
 
   const one = createRoute({
@@ -45,75 +24,62 @@ export function rotationRoutes(options: ResolvedHandlerOptions) {
     path: '/api/rotations/{id}',
     summary: 'One rotation, project by project.',
     security: bearer,
-    middleware: requireScope(options, 'read'),
-    request: { params: z.object({ id: z.string() }) },
-    responses: {
-      200: { description: 'the rotation', content: { 'application/json': { schema: rotationDetail } } },
-      ...problems('unauthenticated', 'forbidden', 'unknown_rotation'),
-    },
+    middleware: permit(options, 'keys:read', { anyProject: true }),
+    request: { params: idParam, query: noQuery },
+    responses: { 200: answers('the rotation', rotationDetail), ...refusals('unknown_rotation') },
   });
 
-  const pace = createRoute({
-    method: 'post',
-    path: '/api/rotations/{id}/pace',
-    summary: 'Change how fast a rotation goes, also while it runs.',
+  const receipts = createRoute({
+    method: 'get',
+    path: '/api/rotations/{id}/receipts',
+    summary: 'The signed receipts of the projects that a rotation finalized.',
     security: bearer,
-    middleware: [requireScope(options, 'rotate'), limitBody] as const,
-    request: {
-      params: z.object({ id: z.string() }),
-      body: { required: true, content: { 'application/json': { schema: paceRequest } } },
-    },
-    responses: {
-      200: { description: 'changed', content: { 'application/json': { schema: rotation } } },
-      ...problems('invalid_argument', 'malformed_json', 'unauthenticated', 'forbidden', 'unknown_rotation'),
-      ...problems('rotation_not_open', 'illegal_state', 'body_too_large', 'unsupported_media_type'),
-    },
+    middleware: permit(options, 'keys:read', { anyProject: true }),
+    request: { params: idParam, query: noQuery },
+    responses: { 200: answers('up to 1,000', receiptList), ...refusals('unknown_rotation') },
+  });
+
+  const oneReceipt = createRoute({
+    method: 'get',
+    path: '/api/rotations/{id}/receipts/{projectId}',
+    summary: 'The signed receipt of one project.',
+    security: bearer,
+    middleware: permit(options, 'keys:read', { anyProject: true }),
+    request: { params: z.object({ id: z.string(), projectId: z.string() }), query: noQuery },
+    responses: { 200: answers('the receipt', receipt), ...refusals('unknown_rotation', 'unknown_project') },
   });
 
   return routes()
-    .openapi(rotate, async (c) => {
-      const { projects, reason, fullSpeed, maxRate } = c.req.valid('json');
-      const chosen = projects === undefined ? 'all' : await resolveAll(keyring, projects);
-      const made = await keyring.rotations.request({
-        projects: chosen,
-        trigger: 'api',
-        ...(reason === undefined ? {} : { reason }),
-        ...(fullSpeed === true ? { pace: 'full' } : {}),
-        ...(maxRate === undefined ? {} : { maxRate }),
-      });
-      try {
-        onRotationRequested(made.id);
-      } catch (error) {
-        // It is recorded: a worker finds it without being told.
-        onError(error, made.id);
-      }
-      return c.json(wireRotation(made), 202, { location: `/api/rotations/${made.id}` });
-    })
-    .openapi(pace, async (c) => {
-      const { fullSpeed, maxRate } = c.req.valid('json');
-      const changed = await keyring.rotations.setPace(c.req.valid('param').id, {
-        ...(fullSpeed === undefined ? {} : { pace: fullSpeed ? 'full' : 'polite' }),
-        ...(maxRate === undefined ? {} : { maxRate }),
-      });
-      return c.json(wireRotation(changed), 200);
-    })
     .openapi(list, async (c) => {
-      const { limit, before } = c.req.valid('query');
-      const found = await keyring.rotations.list({ limit, ...(before === undefined ? {} : { before }) });
-      const next = found.length === limit ? (found.at(-1)?.id ?? null) : null;
-      return c.json({ rotations: found.map(wireRotation), next }, 200);
+      const { limit, cursor, state } = c.req.valid('query');
+      const { keyring, principal, project } = c.var;
+      const found = await keyring.rotations.list({
+        limit: limit + 1,
+        among: principal.projects,
+        ...(cursor === undefined ? {} : { before: positionOf(z.uuid(), cursor) }),
+        ...(state === undefined ? {} : { state }),
+        ...(project === undefined ? {} : { projectId: project.id }),
+      });
+      const { items, next } = pageOf(found, limit, ({ id }) => id);
+      return c.json({ rotations: items.map(wireRotation), next }, 200);
     })
     .openapi(one, async (c) => {
       const { id } = c.req.valid('param');
-      const found = await keyring.rotations.get(id);
+      await requireRotation(c, 'keys:read', id);
+      const found = await c.var.keyring.rotations.get(id);
       if (found === undefined) throw new KeyringError('unknown_rotation', 'There is no such rotation.');
       return c.json(wireRotationDetail(found), 200);
+    })
+    .openapi(receipts, async (c) => {
+      const { id } = c.req.valid('param');
+      await requireRotation(c, 'keys:read', id);
+      return c.json({ receipts: (await c.var.keyring.rotations.receipts(id)).map(wireReceipt) }, 200);
+    })
+    .openapi(oneReceipt, async (c) => {
+      const { id, projectId } = c.req.valid('param');
+      await requireRotation(c, 'keys:read', id);
+      const [found] = await c.var.keyring.rotations.receipts(id, { projectId });
+      if (found === undefined) throw new KeyringError('unknown_project', 'The rotation finalized no such project.');
+      return c.json(wireReceipt(found), 200);
     });
-}
-
-/** One after the other: a request that names a thousand projects takes one connection, not all of them. */
-async function resolveAll(keyring: Keyring, names: readonly string[]): Promise<string[]> {
-  const ids = new Set<string>();
-  for (const name of new Set(names)) ids.add((await keyring.projects.resolve(name)).id);
-  return [...ids];
 }

@@ -39,9 +39,10 @@ export async function startFleet(): Promise<Fleet> {
     installation,
     keyring: await installation.open(),
     async start(options = {}) {
-      const { PATH = '' } = process.env;
-      const worker = launch({ PATH, DATABASE_URL: installation.test.serviceUrl, ROOT_KEY: rootKey, ...options }, () =>
-        running.delete(worker),
+      const { PATH = '', NODE_COMPILE_CACHE = '' } = process.env;
+      const worker = launch(
+        { PATH, NODE_COMPILE_CACHE, DATABASE_URL: installation.test.serviceUrl, ROOT_KEY: rootKey, ...options },
+        () => running.delete(worker),
       );
       running.add(worker);
       await worker.says('ready');

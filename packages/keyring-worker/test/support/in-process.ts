@@ -37,6 +37,7 @@ export async function startHere(
     unitSize: 1,
     lookEveryMs: 100,
     dueEveryMs: 0,
+    notifyEveryMs: 0,
     ...options,
   });
   await worker.ready;

@@ -1,6 +1,7 @@
-import type { Audit, AuditEntry } from '../api.ts';
+import type { Actor, AuditEntry } from '../api.ts';
 import type { Queryable } from '../db/port.ts';
-import { insertEntries, insertEntry, selectEntries } from './store.ts';
+import { requireActor } from './actor.ts';
+import { insertEntries, insertEntry } from './store.ts';
 
 /** What somebody did, before it has a place and a time. `details` never holds a value or key bytes. */
 export interface NewAuditEntry {
@@ -13,19 +14,18 @@ export interface NewAuditEntry {
 }
 
 /** Writes entries in the name of one actor, each in the transaction of what it records. */
-export interface AuditTrail extends Audit {
-  readonly actor: string;
+export interface AuditTrail {
+  readonly actor: Actor;
   record(tx: Queryable, entry: NewAuditEntry): Promise<void>;
   /** The same for many, in their order, by one statement. */
   recordAll(tx: Queryable, entries: readonly NewAuditEntry[]): Promise<void>;
 }
 
-export function auditTrail(database: Queryable, actor: string): AuditTrail {
+export function auditTrail(given: string | Actor): AuditTrail {
+  const actor = requireActor(given);
   return {
     actor,
     record: (tx, entry) => insertEntry(tx, actor, entry),
     recordAll: (tx, entries) => insertEntries(tx, actor, entries),
-    list: ({ projectId, limit = 100, before } = {}) =>
-      selectEntries(database, { projectId, before, limit: Math.min(Math.max(limit, 1), 1000) }),
   };
 }

@@ -10,6 +10,8 @@ export const refusals = {
   inUse: 'MK006',
   appendOnly: 'MK007',
   retentionNotOver: 'MK008',
+  staleWrapping: 'MK009',
+  approvalNeeded: 'MK010',
 } as const;
 
 export const sqlStates = {

@@ -47,11 +47,16 @@ export interface TransactionOptions {
   /** Waits for no lock on a row or a table longer than this, in whole milliseconds (SQLSTATE 55P03 then). */
   readonly lockWaitMs?: number;
   /**
-   * Plans its statements by indexes, whatever the statistics say: for statements that look up a few projects in a table in which another
-   * one may have most of the rows. The planner takes every project for an average one.
+   * Plans its statements by indexes, row by row, whatever the statistics say: for statements that look up a few projects in a table in
+   * which another one may have most of the rows. The planner takes every project for an average one, and would rather read all of
+   * a table, or all of an index, than look up some hundred of its rows.
    */
   readonly byIndex?: boolean;
 }
+
+const byLookUps = ['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit']
+  .map((one) => `; set local ${one} = off`)
+  .join('');
 
 /** A read committed transaction: commits when `work` resolves, rolls back and rethrows when it rejects. */
 export async function transaction<T>(
@@ -63,7 +68,7 @@ export async function transaction<T>(
   let broken = true;
   try {
     const limit = lockWaitMs === undefined ? '' : `; set local lock_timeout = ${String(Math.ceil(lockWaitMs))}`;
-    const plans = byIndex ? '; set local enable_seqscan = off; set local jit = off' : '';
+    const plans = byIndex ? byLookUps : '';
     await connection.query({ text: `begin isolation level read committed${limit}${plans}` });
     let result: T;
     try {

@@ -1,4 +1,7 @@
+import { accessWarnings } from '../access/access.ts';
 import type { DoctorFinding, DoctorReport, QuarantinedRow } from '../api.ts';
+import { selectLastCheckpoint, selectUnsealedCount } from '../audit/seal-store.ts';
+import { selectBackups } from '../backup/store.ts';
 import type { Database } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import { selectCatalogProblems, selectEncryptedColumns, type EncryptedColumn } from '../keyring/columns.ts';
@@ -7,9 +10,12 @@ import { selectQuarantine } from '../rotation/quarantine-store.ts';
 import { selectRotations } from '../rotation/rotation-store.ts';
 import type { Unreadable } from '../rotation/rows.ts';
 import { verifyProject } from '../rotation/verify.ts';
+import { examineUpperKeys } from './upper-keys.ts';
 import { selectAllKeys, selectColumnProjects, selectReferenceTrouble, selectServiceTrouble } from './store.ts';
 
 const EXAMPLES = 20;
+// Sealers come by every two seconds; an idle transaction does not hold them up.
+const MOST_LAG_MS = 600_000;
 
 interface Examination {
   readonly database: Database;
@@ -48,11 +54,15 @@ export async function examine(
   };
   for (const examinePart of [
     examineCatalog,
+    examineUpperKeys,
     examineKeys,
     examineRows,
     examineReferences,
     examineRotations,
+    examineBackups,
+    examineTrail,
     examineLogin,
+    examineAccess,
   ]) {
     await sparing(examination, () => examinePart(examination));
   }
@@ -62,6 +72,10 @@ export async function examine(
     keysChecked: examination.keysChecked,
     findings,
   };
+}
+
+async function examineAccess({ database, warning }: Examination): Promise<void> {
+  for (const { code, message, remedy } of await accessWarnings(database)) warning(code, message, remedy);
 }
 
 /** What one part trips over is a finding like any other; the other parts are looked at all the same. */
@@ -166,6 +180,35 @@ async function examineRotations({ database, error }: Examination): Promise<void>
       `Mend what it names, then \`mh-keys rotate --resume ${rotation.id}\`.`,
     );
   }
+}
+
+/** Losing the root key loses everything: is there a file that holds what it opens, and did anybody see it open? */
+async function examineBackups({ database, warning }: Examination): Promise<void> {
+  const written = (await selectBackups(database)).filter(({ writtenAt }) => writtenAt !== undefined);
+  const complete = written.filter((backup) => backup.complete);
+  const make = 'Run `mh-keys root-key backup`, and keep the file apart from the database.';
+  if (written.length === 0) {
+    warning('no_backup', 'There is no backup: whoever loses the root key loses every secret.', make);
+  } else if (complete.length === 0) {
+    warning('backup_outdated', 'The newest wrapping key is in no backup.', make);
+  } else if (complete.every(({ verifiedAt }) => verifiedAt === undefined)) {
+    warning(
+      'backup_not_verified',
+      'No backup that holds every wrapping key was ever opened again.',
+      'Run `mh-keys root-key backup verify FILE`: it proves that the file opens this database.',
+    );
+  }
+}
+
+async function examineTrail({ database, warning }: Examination): Promise<void> {
+  const last = await selectLastCheckpoint(database);
+  const { entries, oldestAt, now } = await selectUnsealedCount(database, last?.floor_id ?? '0');
+  if (oldestAt === undefined || now.getTime() - oldestAt.getTime() <= MOST_LAG_MS) return;
+  warning(
+    'audit_not_sealed',
+    `${String(entries)} entries of the trail have no place in its chain, the oldest since ${oldestAt.toISOString()}: what is done to them is not found out.`,
+    'Let a worker or the server run, or `mh-keys audit seal` once in a while; if that fails, see docs/runbooks/the-audit-chain-is-broken.md.',
+  );
 }
 
 async function examineLogin({ database, warning }: Examination): Promise<void> {

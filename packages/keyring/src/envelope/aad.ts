@@ -12,6 +12,9 @@ export const MAX_ROW_ID_BYTES = 200;
 
 const CONTEXT = Buffer.from('meshhook-keyring/v1');
 const LENGTH_BYTES = 4;
+const ID_BYTES = 16;
+const VERSION_BYTES = 4;
+const NIL = '00000000-0000-0000-0000-000000000000';
 
 /** Where a secret's ciphertext belongs. Ids are canonical uuids. */
 export interface SecretPlace {
@@ -85,6 +88,36 @@ export function dataKeyAad({ projectId, version, keyId, wrappingKeyId }: DataKey
 }
 
 /**
+ * `dataKeyAad` with everything but the data key worked out once: what a rewrap calls for each.
+ * @throws as `dataKeyAad` does: for the wrapping key at once, for the rest when it is given.
+ */
+export function dataKeyAadBuilder(wrappingKeyId: string): (place: Omit<DataKeyPlace, 'wrappingKeyId'>) => Uint8Array {
+  const template = dataKeyAad({ projectId: NIL, version: 1, keyId: NIL, wrappingKeyId });
+  // From the end: each field stands behind its length.
+  const keyAt = template.length - ID_BYTES - LENGTH_BYTES - ID_BYTES;
+  const versionAt = keyAt - LENGTH_BYTES - VERSION_BYTES;
+  const projectAt = versionAt - LENGTH_BYTES - ID_BYTES;
+  return ({ projectId, version, keyId }) => {
+    const bytes = Buffer.allocUnsafe(template.length);
+    bytes.set(template);
+    bytes.set(uuidToBytes(projectId), projectAt);
+    bytes.set(versionBytes(version), versionAt);
+    bytes.set(uuidToBytes(keyId), keyAt);
+    return bytes;
+  };
+}
+
+/** The associated data of the same data key, under another wrapping key. */
+export function dataKeyAadUnder(wrappingKeyId: string): (aad: Uint8Array) => Uint8Array {
+  const id = uuidToBytes(wrappingKeyId);
+  return (aad) => {
+    const bytes = Buffer.from(aad);
+    bytes.set(id, bytes.length - ID_BYTES);
+    return bytes;
+  };
+}
+
+/**
  * The associated data of a wrapping key wrapped by a root key.
  * @throws TypeError when the id is not a canonical uuid or the version not a whole number from 1 to 2^32 - 1.
  */
@@ -109,8 +142,23 @@ export function signingKeyAad({ version, signingKeyId, wrappingKeyId }: SigningK
   return associatedData('signing-key', versionBytes(version), uuidToBytes(signingKeyId), uuidToBytes(wrappingKeyId));
 }
 
+/** What a provider that keeps its keys to itself binds a wrapped key to. */
+export interface RemoteRootPlace {
+  /** The URI scheme of the provider, such as `awskms`: ASCII. */
+  readonly scheme: string;
+  /** The root key's fingerprint: 32 lower-case hex digits. */
+  readonly fingerprint: string;
+  /** What the caller binds the key to: `wrappingKeyAad`. */
+  readonly context: Uint8Array;
+}
+
+/** The associated data of a key wrapped inside an HSM or KMS. `docs/spec/remote-wrapped-key.md`, K5. */
+export function remoteRootAad({ scheme, fingerprint, context }: RemoteRootPlace): Uint8Array {
+  return associatedData('root-key', Buffer.from(scheme), Buffer.from(fingerprint, 'hex'), context);
+}
+
 function associatedData(
-  purpose: 'secret' | 'data-key' | 'wrapping-key' | 'signing-key',
+  purpose: 'secret' | 'data-key' | 'wrapping-key' | 'signing-key' | 'root-key',
   ...fields: Uint8Array[]
 ): Buffer {
   return Buffer.concat([CONTEXT, Buffer.from(purpose), ...fields].map(field));
@@ -127,7 +175,7 @@ function versionBytes(version: number): Buffer {
   if (!Number.isInteger(version) || version < 1 || version > 0xffff_ffff) {
     throw new TypeError('A key version is a whole number from 1 to 2^32 - 1.');
   }
-  const bytes = Buffer.alloc(4);
+  const bytes = Buffer.alloc(VERSION_BYTES);
   bytes.writeUInt32BE(version);
   return bytes;
 }

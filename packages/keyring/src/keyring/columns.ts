@@ -35,6 +35,7 @@ export async function selectEncryptedColumns(database: Queryable): Promise<Encry
     move: string;
     accepts_plaintext: boolean;
   }>({
+    name: 'encrypted_columns_select',
     text: `select c.label, format('%I.%I', n.nspname, r.relname) as table, format('%I', c.row_id_column) as row_id,
              format_type(a.atttypid, a.atttypmod) as row_id_type, format('%I', c.project_column) as project,
              format('%I', c.ciphertext_column) as ciphertext, format('%I', c.key_id_column) as key_id,

@@ -5,16 +5,10 @@ import { transaction, type Database, type Queryable } from '../db/port.ts';
 import { dataKeyAad } from '../envelope/aad.ts';
 import { open, seal } from '../envelope/seal.ts';
 import { decryptionFailed, KeyringError } from '../errors.ts';
-import {
-  equalBytes,
-  generateKey,
-  insecureExportKey,
-  keyFingerprint,
-  keyFromBytes,
-  wipe,
-  type SecretKey,
-} from '../secret-bytes.ts';
+import { equalBytes, generateKey, insecureExportKey, keyFingerprint, wipe, type SecretKey } from '../secret-bytes.ts';
+import { Tally } from '../tally.ts';
 import { KeyCache, type DataKey } from './key-cache.ts';
+import { unwrapDataKey } from './unwrap-data-key.ts';
 import { UsageMeter } from './usage.ts';
 import {
   insertEncryptionKeys,
@@ -33,7 +27,12 @@ export interface DataKeysOptions {
   readonly keyCacheSize: number;
   readonly keyCacheMs: number;
   readonly now: () => Date;
+  /** Where it counts what monitoring shows. Default: nowhere. */
+  readonly tally?: Tally;
 }
+
+// Each costs a rotation of the wrapping key between a look at it and the commit that follows.
+const WRAPPING_ATTEMPTS = 3;
 
 const pastVersion: ReadonlySet<string> = new Set(['key_destroyed', 'key_disabled', 'unknown_key']);
 
@@ -43,17 +42,28 @@ export class DataKeys {
   readonly #wrappingKeys: WrappingKeys;
   readonly #audit: AuditTrail;
   readonly #cache: KeyCache;
-  readonly #primaries = new Map<string, string>();
-  readonly #evictions: NodeJS.Timeout;
+  readonly #primaries: Map<string, string>;
+  readonly #evictions: NodeJS.Timeout | undefined;
   /** Every encryption under a data key is accounted for here first. */
   readonly usage: UsageMeter;
+  readonly tally: Tally;
 
-  constructor(database: Database, wrappingKeys: WrappingKeys, audit: AuditTrail, options: DataKeysOptions) {
+  /** With others instead of options: the same keys, in the name of somebody else. */
+  constructor(database: Database, wrappingKeys: WrappingKeys, audit: AuditTrail, options: DataKeysOptions | DataKeys) {
     this.#database = database;
     this.#wrappingKeys = wrappingKeys;
     this.#audit = audit;
+    if (options instanceof DataKeys) {
+      this.usage = options.usage;
+      this.tally = options.tally;
+      this.#cache = options.#cache;
+      this.#primaries = options.#primaries;
+      return;
+    }
     this.usage = new UsageMeter(database);
+    this.tally = options.tally ?? new Tally();
     this.#cache = new KeyCache(options.keyCacheSize, options.keyCacheMs, options.now);
+    this.#primaries = new Map();
     this.#evictions = setInterval(
       () => {
         this.#cache.evictExpired();
@@ -63,10 +73,17 @@ export class DataKeys {
     this.#evictions.unref();
   }
 
+  /** The same keys and memory, whose entries go to another trail. */
+  as(audit: AuditTrail): DataKeys {
+    return new DataKeys(this.#database, this.#wrappingKeys, audit, this);
+  }
+
   /** What `get` would give, when it is at hand. */
   cached(projectId: string, keyId: string): DataKey | undefined {
     const key = this.#cache.get(keyId);
-    return key?.projectId === projectId ? key : undefined;
+    if (key?.projectId !== projectId) return undefined;
+    this.tally.cacheHits += 1;
+    return key;
   }
 
   /**
@@ -118,11 +135,11 @@ export class DataKeys {
     this.#primaries.clear();
   }
 
-  /** Makes and wraps a new key, without storing it. */
-  create(projectId: string, version: number): NewEncryptionKey {
+  /** Makes and wraps a new key, without storing it. @throws KeyringError when the wrapping key is not to be had. */
+  async create(projectId: string, version: number): Promise<NewEncryptionKey> {
+    const wrapping = await this.#wrappingKeys.current();
     const id = randomUUID();
     const key = generateKey();
-    const wrapping = this.#wrappingKeys.primary;
     const bytes = insecureExportKey(key);
     try {
       const aad = dataKeyAad({ projectId, version, keyId: id, wrappingKeyId: wrapping.id });
@@ -139,13 +156,19 @@ export class DataKeys {
     }
   }
 
-  /** Stores a new version and says so in the trail, in the caller's transaction. */
+  /**
+   * Stores a new version and says so in the trail, in the caller's transaction. Refused (SQLSTATE MK009) when the wrapping key has
+   * changed since it was made: then whoever makes it anew gets the one of now.
+   */
   insert(tx: Queryable, key: NewEncryptionKey): Promise<void> {
     return this.insertAll(tx, [key]);
   }
 
   async insertAll(tx: Queryable, keys: readonly NewEncryptionKey[]): Promise<void> {
-    await insertEncryptionKeys(tx, keys);
+    await insertEncryptionKeys(tx, keys).catch((error: unknown) => {
+      if (sqlState(error) === sqlStates.staleWrapping) this.#wrappingKeys.outdated();
+      throw error;
+    });
     await this.#audit.recordAll(
       tx,
       keys.map((key) => ({
@@ -181,7 +204,10 @@ export class DataKeys {
     return good;
   }
 
-  /** `get` for many, by one statement for those that are not at hand. Those that cannot be had are left out. */
+  /**
+   * `get` for many, by one statement for those that are not at hand. Those that cannot be had are left out.
+   * @throws KeyringError `root_key_*`, `wrong_root_key` when it is this process that cannot have the wrapping key they are under.
+   */
   async load(keys: readonly KeyReference[]): Promise<Map<string, DataKey>> {
     const loaded = new Map<string, DataKey>();
     const missing = keys.filter(({ projectId, keyId }) => {
@@ -190,7 +216,10 @@ export class DataKeys {
       return cached === undefined;
     });
     if (missing.length === 0) return loaded;
-    for (const row of await selectEncryptionKeys(this.#database, missing)) {
+    this.tally.cacheMisses += missing.length;
+    const rows = await selectEncryptionKeys(this.#database, missing);
+    await this.#wrappingKeys.ensure(usable(rows).map((row) => row.wrapping_key_id));
+    for (const row of rows) {
       isGood(() => {
         const key = this.#toDataKey(row);
         this.#cache.set(key);
@@ -201,8 +230,10 @@ export class DataKeys {
   }
 
   async #load(projectId: string, keyId: string): Promise<DataKey> {
+    this.tally.cacheMisses += 1;
     const row = await selectEncryptionKey(this.#database, projectId, keyId);
     if (row === undefined) throw new KeyringError('unknown_key', `The project has no key version ${keyId}.`);
+    await this.#wrappingKeys.ensure(usable([row]).map((one) => one.wrapping_key_id));
     return this.#toDataKey(row);
   }
 
@@ -221,25 +252,16 @@ export class DataKeys {
     if (row.state === 'disabled') {
       throw new KeyringError('key_disabled', `Key version ${String(row.version)} (${row.id}) is suspended.`, about);
     }
-    const wrapping = this.#wrappingKeys.get(row.wrapping_key_id);
-    const aad = dataKeyAad({
-      projectId: row.project_id,
-      version: row.version,
-      keyId: row.id,
-      wrappingKeyId: wrapping.id,
-    });
-    const key = keyFromBytes(open(wrapping.key, wrapping.id, row.wrapped_key, aad));
-    if (!equalBytes(keyFingerprint(key, row.id), row.fingerprint)) throw decryptionFailed();
-    return key;
+    return unwrapDataKey(row, row.wrapped_key, this.#wrappingKeys.get(row.wrapping_key_id));
   }
 
   /** Version 1: committed, read back and tried before the keyring row points at it. Two first puts make one. */
   async #createKeyring(projectId: string): Promise<string> {
     let first = await selectLatestVersion(this.#database, projectId);
     if (first?.usable !== true) {
-      const key = this.create(projectId, (first?.version ?? 0) + 1);
+      const version = (first?.version ?? 0) + 1;
       try {
-        await transaction(this.#database, (tx) => this.insert(tx, key));
+        await this.#insertNew(projectId, version);
       } catch (error) {
         if (sqlState(error) === sqlStates.foreignKeyViolation) {
           throw new KeyringError('unknown_project', `There is no project ${projectId}.`, {
@@ -266,11 +288,29 @@ export class DataKeys {
     return (await selectPrimary(this.#database, projectId)) ?? id;
   }
 
+  async #insertNew(projectId: string, version: number): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      const key = await this.create(projectId, version);
+      try {
+        await transaction(this.#database, (tx) => this.insert(tx, key));
+        return;
+      } catch (error) {
+        // The wrapping key was rotated since this process last looked, or a rotation of it is being turned back.
+        if (sqlState(error) !== sqlStates.staleWrapping || attempt === WRAPPING_ATTEMPTS) throw error;
+      }
+    }
+  }
+
   #remember(projectId: string, keyId: string): void {
     // A pointer is small, and a wrong one harmless: a plain bound is enough.
     if (this.#primaries.size >= 100_000) this.#primaries.clear();
     this.#primaries.set(projectId, keyId);
   }
+}
+
+/** What there is something to unwrap of. */
+function usable(rows: readonly EncryptionKeyRow[]): EncryptionKeyRow[] {
+  return rows.filter(({ state, wrapped_key }) => wrapped_key !== null && state !== 'disabled');
 }
 
 /** Encrypts and opens a probe. @throws KeyringError `decryption_failed`. */

@@ -17,7 +17,10 @@ export function refusal(error: unknown, key: KeyVersion): KeyringError | undefin
       until === undefined
         ? `${name} was not retired by a finished rotation.`
         : `${name} is kept until ${until.toISOString()}, so that backups from before still open.`,
-      { details, remedy: until === undefined ? 'Rotate the project first.' : 'Destroy it after that.' },
+      {
+        details,
+        remedy: until === undefined ? 'Rotate the project first.' : 'Destroy it after that, or with --early.',
+      },
     );
   }
   if (sqlState(error) !== sqlStates.inUse) return undefined;

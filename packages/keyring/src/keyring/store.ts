@@ -1,57 +1,7 @@
+import type { QuietHours } from '../api-schedule.ts';
+import type { ProjectIds } from '../api.ts';
 import { byteaArray } from '../db/binary-array.ts';
 import type { Queryable } from '../db/port.ts';
-
-export interface WrappingKeyRow {
-  readonly id: string;
-  readonly version: number;
-  readonly state: string;
-  readonly fingerprint: Buffer;
-  /** Under the root key that was asked for; null when it is only under others. */
-  readonly wrapped: Buffer | null;
-  readonly is_primary: boolean;
-}
-
-/** Every wrapping key, with its bytes as wrapped by the root key of this fingerprint. */
-export async function selectWrappingKeys(database: Queryable, rootFingerprint: string): Promise<WrappingKeyRow[]> {
-  const { rows } = await database.query<WrappingKeyRow>({
-    text: `select w.id, w.version, w.state, w.fingerprint, c.wrapped, i.wrapping_key_id is not null as is_primary
-           from keyring.wrapping_keys w
-           left join keyring.root_keys r on r.fingerprint = $1
-           left join keyring.wrapped_wrapping_keys c on c.wrapping_key_id = w.id and c.root_key_id = r.id
-           left join keyring.installation i on i.wrapping_key_id = w.id
-           order by w.version`,
-    values: [rootFingerprint],
-  });
-  return rows;
-}
-
-export async function selectRootKeys(database: Queryable): Promise<{ uri: string; fingerprint: string }[]> {
-  const { rows } = await database.query<{ uri: string; fingerprint: string }>({
-    text: `select uri, fingerprint from keyring.root_keys where state = 'enabled' order by created_at, id`,
-  });
-  return rows;
-}
-
-/** Records a wrapping key, the root key it is under, and the pointer to it. Fails on a second first one. */
-export async function insertFirstWrappingKey(
-  tx: Queryable,
-  key: { id: string; fingerprint: Buffer; wrapped: Uint8Array; rootUri: string; rootFingerprint: string },
-): Promise<void> {
-  await tx.query({
-    text: `insert into keyring.root_keys (uri, fingerprint) values ($1, $2) on conflict (fingerprint) do nothing`,
-    values: [key.rootUri, key.rootFingerprint],
-  });
-  await tx.query({
-    text: 'insert into keyring.wrapping_keys (id, version, fingerprint) values ($1, 1, $2)',
-    values: [key.id, key.fingerprint],
-  });
-  await tx.query({
-    text: `insert into keyring.wrapped_wrapping_keys (wrapping_key_id, root_key_id, wrapped)
-           select $1, r.id, $2 from keyring.root_keys r where r.fingerprint = $3`,
-    values: [key.id, key.wrapped, key.rootFingerprint],
-  });
-  await tx.query({ text: 'insert into keyring.installation (wrapping_key_id) values ($1)', values: [key.id] });
-}
 
 export interface EncryptionKeyRow {
   readonly id: string;
@@ -85,7 +35,9 @@ export async function selectEncryptionKeys(
   const { rows } = await database.query<EncryptionKeyRow>({
     text: `select k.id, k.project_id, k.version, k.state, k.wrapped_key, k.wrapping_key_id, k.fingerprint
            from unnest($1::uuid[], $2::uuid[]) as c (project_id, id)
-           join keyring.encryption_keys k on k.id = c.id and k.project_id = c.project_id`,
+           -- Looked up one by one: joined, some hundred of them would have the whole table read.
+           cross join lateral (
+             select * from keyring.encryption_keys e where e.id = c.id and e.project_id = c.project_id offset 0) k`,
     values: [keys.map((key) => key.projectId), keys.map((key) => key.keyId)],
   });
   return rows;
@@ -241,6 +193,15 @@ export async function startRetention(
   return rows.map((row) => ({ projectId: row.project_id, keyId: row.id }));
 }
 
+/** Ends a retention window that is still open, for a version that two people let go. */
+export async function endRetention(tx: Queryable, keyId: string): Promise<void> {
+  await tx.query({
+    text: `update keyring.encryption_keys set retention_until = clock_timestamp()
+           where id = $1 and retention_until > clock_timestamp()`,
+    values: [keyId],
+  });
+}
+
 export async function eraseKey(tx: Queryable, keyId: string): Promise<boolean> {
   const { rowCount } = await tx.query({
     text: `update keyring.encryption_keys set state = 'destroyed', wrapped_key = null, destroyed_at = clock_timestamp()
@@ -288,34 +249,47 @@ export interface InventoryRow {
   readonly deactivated_at: Date | null;
   readonly retention_until: Date | null;
   readonly destroyed_at: Date | null;
-  readonly next_due_at: Date | null;
+  /** Of the primary version. */
+  readonly scheduled: boolean | null;
+  readonly due_at: Date | null;
+  readonly promised_at: Date | null;
+  readonly quiet_hours: QuietHours | null;
   readonly encryptions: string;
 }
 
 export async function selectInventory(
   database: Queryable,
-  { projectId, keyId, limit }: { projectId?: string | undefined; keyId?: string | undefined; limit: number },
+  {
+    projectId,
+    keyId,
+    limit,
+    among = 'all',
+  }: {
+    projectId?: string | undefined;
+    keyId?: string | undefined;
+    limit: number;
+    among?: ProjectIds | undefined;
+  },
 ): Promise<InventoryRow[]> {
   const { rows } = await database.query<InventoryRow>({
     text: `with chosen as (
              select p.id from public.projects p
              where ($1::uuid is null or p.id = $1)
+               and ($4::uuid[] is null or p.id = any ($4))
                and ($2::uuid is null or p.id = (select k.project_id from keyring.encryption_keys k where k.id = $2))
                and exists (select from keyring.encryption_keys k where k.project_id = p.id)
              order by p.name, p.id limit $3
            )
            select i.key_id, i.project_id, i.project_name, i.version, i.status, i.active, i.rows_naming, k.fingerprint,
              coalesce(u.reserved, 0) as encryptions, i.created_at, i.activated_at, i.deactivated_at, i.retention_until, i.destroyed_at,
-             case when i.active then i.created_at + (
-               select o.rotate_after from keyring.rotation_policies o
-               where o.project_id = i.project_id or o.project_id is null
-               order by o.project_id nulls last limit 1) end as next_due_at
+             s.enabled as scheduled, s.due_at, s.promised_at, s.quiet_hours
            from keyring.key_inventory i
            join keyring.encryption_keys k on k.id = i.key_id
            left join keyring.key_usage u on u.key_id = i.key_id
+           left join keyring.scheduled_projects s on s.project_id = i.project_id and s.key_id = i.key_id
            where i.project_id in (select id from chosen) and ($2::uuid is null or i.key_id = $2)
            order by i.project_name, i.project_id, i.version`,
-    values: [projectId ?? null, keyId ?? null, limit],
+    values: [projectId ?? null, keyId ?? null, limit, among === 'all' ? null : among],
   });
   return rows;
 }

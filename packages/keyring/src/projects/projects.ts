@@ -24,9 +24,13 @@ export function projects(database: Database, audit: AuditTrail): Projects {
         return project;
       });
     },
-    list: ({ limit = 1000 } = {}) => selectProjects(database, Math.min(Math.max(limit, 1), 10_000)),
-    async resolve(nameOrId) {
-      const found = await selectProjectsNamed(database, nameOrId, isUuid(nameOrId) ? nameOrId : undefined);
+    list: ({ limit = 1000, among = 'all', search, after } = {}) =>
+      selectProjects(database, { limit: Math.min(Math.max(limit, 1), 10_000), among, search, after }),
+    async resolve(nameOrId, { among = 'all' } = {}) {
+      // No text of PostgreSQL holds a NUL.
+      const found = nameOrId.includes('\0')
+        ? []
+        : await selectProjectsNamed(database, nameOrId, isUuid(nameOrId) ? nameOrId : undefined, among);
       const byId = found.find((project) => project.id === nameOrId.toLowerCase());
       const project = byId ?? found[0];
       if (project === undefined) {

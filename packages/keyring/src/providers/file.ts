@@ -3,25 +3,16 @@ import { constants } from 'node:fs';
 import { open as openFile, unlink, type FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { uuidFromBytes } from '../envelope/format.ts';
-import { open, seal } from '../envelope/seal.ts';
 import { KeyringError } from '../errors.ts';
-import {
-  generateKey,
-  insecureExportKey,
-  keyFromBytes,
-  rootFingerprint,
-  wipe,
-  type SecretKey,
-} from '../secret-bytes.ts';
-import type { RootKeyProvider, RootKeyStatus } from './provider.ts';
+import { generateKey, rootFingerprint, wipe, type SecretKey } from '../secret-bytes.ts';
+import { insecureRootKeyText, localRootKey, parseRootKey } from './local-root-key.ts';
+import type { RootKeyProvider } from './provider.ts';
 
 export interface FileRootKeyOptions {
   /** What a relative path starts from; the process's working directory when absent. */
   readonly cwd?: string;
 }
 
-const KEY_LINE = /^MESHHOOK-ROOT-KEY-1-([A-Za-z0-9_-]{43})$/;
 const MAX_FILE_BYTES = 16_384;
 const OWNER_ONLY = 0o600;
 const GROUP_AND_OTHERS = 0o077;
@@ -85,39 +76,23 @@ export async function createRootKeyFile(
  */
 export async function openFileRootKey(uri: string, options: FileRootKeyOptions = {}): Promise<RootKeyProvider> {
   const path = fileRootKeyPath(uri, options.cwd ?? process.cwd());
-  const fingerprint = rootFingerprint(await readKey(path));
-  const keyId = uuidFromBytes(Buffer.from(fingerprint, 'hex'));
+  return localRootKey({ uri, read: () => readKey(path), changed: () => changed(path) });
+}
 
-  async function sameKey(): Promise<SecretKey> {
-    const key = await readKey(path);
-    if (rootFingerprint(key) === fingerprint) return key;
-    throw new KeyringError(
-      'wrong_root_key',
-      `The root key file ${path} now holds another key than when it was opened.`,
-      {
-        remedy: 'Put the former key back: a new root key is a file of its own, not a new content of this one.',
-        details: { path },
-      },
-    );
-  }
+function changed(path: string): KeyringError {
+  return new KeyringError(
+    'wrong_root_key',
+    `The root key file ${path} now holds another key than when it was opened.`,
+    {
+      remedy: 'Put the former key back: a new root key is a file of its own, not a new content of this one.',
+      details: { path },
+    },
+  );
+}
 
-  return {
-    uri,
-    async wrap(key, context) {
-      if (key.length !== 32) throw new TypeError('A root key wraps keys of 32 bytes.');
-      return { wrapped: seal(await sameKey(), keyId, key, context), fingerprint };
-    },
-    async unwrap(wrapped, context) {
-      return open(await sameKey(), keyId, wrapped, context);
-    },
-    async status(): Promise<RootKeyStatus> {
-      const healthy = await sameKey().then(
-        () => true,
-        () => false,
-      );
-      return { healthy, fingerprint };
-    },
-  };
+/** The key itself, for a backup. @throws KeyringError as `openFileRootKey` does. */
+export function readFileRootKey(uri: string, options: FileRootKeyOptions = {}): Promise<SecretKey> {
+  return readKey(fileRootKeyPath(uri, options.cwd ?? process.cwd()));
 }
 
 async function readKey(path: string): Promise<SecretKey> {
@@ -131,7 +106,7 @@ async function readKey(path: string): Promise<SecretKey> {
     if ((mode & constants.S_IFMT) !== constants.S_IFREG) throw unreadable(path, 'is not a file');
     if ((mode & GROUP_AND_OTHERS) !== 0 && process.platform !== 'win32') throw tooOpen(path);
     if (size > MAX_FILE_BYTES) throw unreadable(path, 'is too long to be a root key file');
-    const text = await file.readFile();
+    const text = await readWhole(file, size);
     try {
       return parseKey(path, text);
     } finally {
@@ -144,24 +119,31 @@ async function readKey(path: string): Promise<SecretKey> {
   }
 }
 
+/** Into one buffer of our own, which can be wiped: `readFile` may leave parts in others. */
+async function readWhole(file: FileHandle, size: number): Promise<Buffer> {
+  const bytes = Buffer.alloc(size);
+  let length = 0;
+  while (length < size) {
+    const { bytesRead } = await file.read(bytes, length, size - length);
+    if (bytesRead === 0) break;
+    length += bytesRead;
+  }
+  return bytes.subarray(0, length);
+}
+
 function parseKey(path: string, text: Buffer): SecretKey {
-  const lines = text.toString('latin1').split(/\r?\n/);
-  const content = lines.filter((line) => line !== '' && !line.startsWith('#'));
-  const encoded = content.length === 1 ? KEY_LINE.exec(content[0] ?? '')?.[1] : undefined;
-  if (encoded === undefined) throw unreadable(path, 'does not hold exactly one MESHHOOK-ROOT-KEY-1- line');
-  const bytes = Buffer.from(encoded, 'base64url');
-  // 43 digits carry 258 bits: the last two must be zero, or one key would have four spellings.
-  if (bytes.toString('base64url') !== encoded) throw unreadable(path, 'holds a key that is not canonically encoded');
-  return keyFromBytes(bytes);
+  const key = parseRootKey(text);
+  if (typeof key === 'string') throw unreadable(path, key);
+  return key;
 }
 
 async function writeKey(file: FileHandle, key: SecretKey): Promise<void> {
-  const bytes = insecureExportKey(key);
+  const text = insecureRootKeyText(HEADER, key);
   try {
-    await file.writeFile(`${HEADER}MESHHOOK-ROOT-KEY-1-${bytes.toString('base64url')}\n`);
+    await file.writeFile(text);
     await file.sync();
   } finally {
-    wipe(bytes);
+    wipe(text);
     await file.close();
   }
 }

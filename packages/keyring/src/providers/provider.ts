@@ -1,3 +1,5 @@
+import type { KeyringError } from '../errors.ts';
+
 /**
  * What a root-key provider does, and all it does (the contract of Kubernetes' KMS v2, in three methods). A provider
  * wraps and unwraps wrapping keys, 32 bytes each; it never sees a data key or a secret.
@@ -18,7 +20,7 @@ export interface RootKeyProvider {
    */
   unwrap(wrapped: Uint8Array, context: Uint8Array): Promise<Uint8Array>;
 
-  /** Which root key this is, and whether it can be used now. */
+  /** Which root key this is, and whether it can be used now. Says so, and does not throw. */
   status(): Promise<RootKeyStatus>;
 }
 
@@ -32,4 +34,6 @@ export interface RootKeyStatus {
   readonly healthy: boolean;
   /** Names the root key without revealing it: 32 lower-case hex digits. Equal for equal keys. */
   readonly fingerprint: string;
+  /** Why it is not healthy, with the remedy. */
+  readonly trouble?: KeyringError;
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Compromise, KeyVersion, Rotation } from '../api.ts';
+import type { Compromise, KeyVersion, NamedRequest, Rotation } from '../api.ts';
 import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
 import { transaction, type Queryable } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
@@ -8,10 +8,11 @@ import { markCompromised, markRolledBack, movePrimary, selectLatestVersion, sele
 import { boundedTransaction } from './bounded.ts';
 import type { RotationContext } from './context.ts';
 import { promotedEntry } from './entries.ts';
+import { AlreadyMade, nameRequest, requestName, rotationMadeBy } from './idempotency.ts';
 import { insertPromotedProject, isInOpenRotation, overtakeProject, selectOpenEmergency } from './project-store.ts';
 import { insertRotation } from './rotation-store.ts';
 import { settleRotation } from './settle.ts';
-import { backoffMs, pause } from './wait.ts';
+import { backoffMs, pause } from '../db/wait.ts';
 
 // No politeness here, but no endless queue of the project's writers either: they get in between two tries.
 const FIRST_WAIT_MS = 250;
@@ -33,7 +34,7 @@ export async function compromiseKey(
   context: RotationContext,
   { readKey, readRotation }: CompromiseParts,
   keyId: string,
-  reason: string,
+  { reason, idempotency }: { readonly reason: string; readonly idempotency?: NamedRequest },
 ): Promise<Compromise> {
   const key = await readKey(keyId);
   if (key === undefined) throw unknownKey(keyId);
@@ -43,11 +44,14 @@ export async function compromiseKey(
     });
   }
   const { database, dataKeys } = context;
+  const name = idempotency && requestName(context.audit.actor.name, idempotency);
   const answer = async (rotationId: string | undefined, overtaken: readonly string[]): Promise<Compromise> => ({
     key: (await readKey(keyId)) ?? key,
     rotation: rotationId === undefined ? undefined : await readRotation(rotationId),
     overtaken,
   });
+  const made = name && (await rotationMadeBy(database, name));
+  if (made !== undefined) return answer(made, []);
   if (!key.active && key.rows === 0 && !(await isInOpenRotation(database, key.projectId, keyId))) {
     await transaction(database, (tx) => mark(context, tx, key, reason));
     return answer(undefined, []);
@@ -63,14 +67,20 @@ export async function compromiseKey(
     try {
       next ??= await stageNext(context, key.projectId);
       const { id } = next;
-      const done = await boundedTransaction(database, (tx) => exchange(context, tx, key, id, reason, waitMs));
+      const done = await boundedTransaction(database, async (tx) => {
+        const exchanged = await exchange(context, tx, key, id, reason, waitMs);
+        if (name !== undefined) await nameRequest(tx, name, exchanged.rotationId);
+        return exchanged;
+      });
       dataKeys.forgetPrimary(key.projectId);
       return await answer(done.rotationId, done.overtaken);
     } catch (error) {
+      const made = error instanceof AlreadyMade && name ? await rotationMadeBy(database, name) : undefined;
+      if (made !== undefined) return answer(made, []);
       const state = sqlState(error);
       const waited = state === sqlStates.canceled || state === sqlStates.lockNotAvailable;
       const again = error instanceof Changed || isTransient(error) || waited;
-      if (!again && state !== sqlStates.uniqueViolation) throw error;
+      if (!again && state !== sqlStates.uniqueViolation && state !== sqlStates.staleWrapping) throw error;
       if (waitedMs >= context.lockPatienceMs) throw contended(key);
       waitedMs += waitMs;
       await pause(waited ? 50 : 0, new AbortController().signal);
@@ -81,7 +91,7 @@ export async function compromiseKey(
 async function stageNext(context: RotationContext, projectId: string): Promise<{ id: string }> {
   const latest = await selectLatestVersion(context.database, projectId);
   if (latest === undefined) throw new Changed();
-  const next = context.dataKeys.create(projectId, latest.version + 1);
+  const next = await context.dataKeys.create(projectId, latest.version + 1);
   await transaction(context.database, (tx) => context.dataKeys.insert(tx, next));
   await context.dataKeys.selfTest(projectId, next.id);
   return next;
@@ -118,7 +128,7 @@ async function exchange(
     id: rotationId,
     scope: 'projects',
     trigger: 'compromise',
-    requestedBy: audit.actor,
+    requestedBy: audit.actor.name,
     reason,
     pacing: { pace: 'full', maxRate: undefined },
   });

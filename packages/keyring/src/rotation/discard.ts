@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import { withApproval } from '../access/approvals.ts';
 import type { DiscardedRow, QuarantineEntry, RowPlace } from '../api.ts';
 import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
 import { KeyringError } from '../errors.ts';
@@ -42,6 +44,9 @@ export async function discardRow(context: RotationContext, row: RowPlace, reason
   });
 }
 
+// Rolls everything back, an approval's use too.
+const changed = new Error('the row is not what was read');
+
 interface Removal {
   readonly entry: QuarantineEntry;
   readonly column: EncryptedColumn;
@@ -55,29 +60,33 @@ async function remove({ database, audit }: RotationContext, removal: Removal): P
   const { entry, column, stored, found, reason } = removal;
   const { projectId, label, rowId, name, rotationId } = entry;
   try {
-    return await boundedTransaction(database, async (tx) => {
-      if (!(await deleteRowAsRead(tx, column, projectId, stored))) return false;
-      await deleteQuarantineOf(tx, entry);
-      await audit.record(tx, {
-        action: 'quarantine.discarded',
-        projectId,
-        subject: `row:${label}/${rowId}`.slice(0, MAX_SUBJECT),
-        reason,
-        details: { label, row: rowId, name, key: stored.keyId, found, rotation: rotationId },
-      });
-      if (label !== SECRETS_LABEL) return true;
-      // The secret's own history, from which exposure reports are made.
-      await audit.record(tx, {
-        action: 'secret.deleted',
-        projectId,
-        subject: `secret:${rowId}`,
-        reason,
-        details: { name, previousKey: stored.keyId, discarded: true },
-      });
-      return true;
-    });
+    const act = { action: 'quarantine.discard', subject: subjectOf(entry), projectId, reason } as const;
+    await withApproval(database, audit, act, (consume) =>
+      boundedTransaction(database, async (tx) => {
+        await consume(tx);
+        if (!(await deleteRowAsRead(tx, column, projectId, stored))) throw changed;
+        await deleteQuarantineOf(tx, entry);
+        await audit.record(tx, {
+          action: 'quarantine.discarded',
+          projectId,
+          subject: `row:${label}/${rowId}`.slice(0, MAX_SUBJECT),
+          reason,
+          details: { label, row: rowId, name, key: stored.keyId, found, rotation: rotationId },
+        });
+        if (label !== SECRETS_LABEL) return;
+        // The secret's own history, from which exposure reports are made.
+        await audit.record(tx, {
+          action: 'secret.deleted',
+          projectId,
+          subject: `secret:${rowId}`,
+          reason,
+          details: { name, previousKey: stored.keyId, discarded: true },
+        });
+      }),
+    );
+    return true;
   } catch (error) {
-    if (isTransient(error)) return false;
+    if (error === changed || isTransient(error)) return false;
     const details = { ...placeOf(entry) };
     if (sqlState(error) === sqlStates.lockNotAvailable) {
       throw new KeyringError('contended', 'Another transaction holds the row. It was not discarded.', {
@@ -132,6 +141,12 @@ async function isKeyLost(dataKeys: RotationContext['dataKeys'], projectId: strin
 
 function placeOf({ projectId, label, rowId }: RowPlace): RowPlace {
   return { projectId, label, rowId };
+}
+
+/** What is approved is this row and no other, however long its id is. */
+function subjectOf({ projectId, label, rowId }: RowPlace): string {
+  const whole = `row:${projectId}/${label}/${rowId}`;
+  return whole.length <= MAX_SUBJECT ? whole : `row:${createHash('sha256').update(whole).digest('hex')}`;
 }
 
 function notQuarantined(place: RowPlace): KeyringError {

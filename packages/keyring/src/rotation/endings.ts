@@ -159,8 +159,8 @@ export async function blockRows(
   const quarantined = [...unreadable.values()].reduce((sum, rows) => sum + rows.length, 0);
   const code = quarantined > 0 ? 'rows_quarantined' : 'rows_locked';
   const parts = [
-    quarantined > 0 ? `${String(quarantined)} rows do not open` : '',
-    held > 0 ? `${String(held)} rows are held by other transactions` : '',
+    quarantined > 0 ? `${String(quarantined)} ${quarantined === 1 ? 'row does' : 'rows do'} not open` : '',
+    held > 0 ? `${String(held)} ${held === 1 ? 'row is' : 'rows are'} held by other transactions` : '',
   ];
   const detail = parts.filter((part) => part !== '').join('; ');
   await boundedTransaction(context.database, async (tx) => {

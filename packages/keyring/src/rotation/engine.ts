@@ -19,8 +19,9 @@ import {
 import type { Direction } from './rotation-store.ts';
 import { countOthersByColumn, totalOf } from './rows-store.ts';
 import { partsOf, sweepBlocks, sweepProject } from './sweep.ts';
+import { isNotItsOwn } from './trouble.ts';
 import { verifyProject } from './verify.ts';
-import { backoffMs, waitedMs } from './wait.ts';
+import { backoffMs, waitedMs } from '../db/wait.ts';
 
 /** What became of a project: at rest for this run, held by somebody for longer than the patience, or wanting another try. */
 export type Advance =
@@ -74,12 +75,14 @@ export async function advanceProject(
       overtaken = 0;
     } catch (error) {
       const state = sqlState(error);
-      // The fence, too: the pointer moved while the sweep was on its way. And a version number that somebody else took.
-      // What the project wants now is in its row.
+      if (state === sqlStates.staleVersion) context.dataKeys.tally.fenceRefusals += 1;
+      // The fence, too: the pointer moved while the sweep was on its way; and that of wrapping keys. And a version number that
+      // somebody else took. What the project wants now is in its row.
       const lost =
         error instanceof Overtaken ||
         isTransient(error) ||
         state === sqlStates.staleVersion ||
+        state === sqlStates.staleWrapping ||
         state === sqlStates.uniqueViolation;
       if (!lost) {
         if (await ended(context, progress)) return 'rest';
@@ -94,12 +97,12 @@ export async function advanceProject(
   }
 }
 
-// Trouble of the moment or of the database as a whole, which is no trouble of this project.
-const notItsOwn: ReadonlySet<string> = new Set(['database_unreachable', 'interrupted', 'contended']);
+// Trouble of the moment, which is no trouble of this project.
 const ofTheMoment: ReadonlySet<string> = new Set([
   sqlStates.serializationFailure,
   sqlStates.deadlock,
   sqlStates.staleVersion,
+  sqlStates.staleWrapping,
   sqlStates.uniqueViolation,
   sqlStates.lockNotAvailable,
   sqlStates.canceled,
@@ -110,8 +113,7 @@ async function stepOrBlock(...args: Parameters<typeof step>): Promise<Advance | 
   try {
     return await step(...args);
   } catch (error) {
-    const passing =
-      !(error instanceof KeyringError) || notItsOwn.has(error.code) || ofTheMoment.has(sqlState(error) ?? '');
+    const passing = !(error instanceof KeyringError) || isNotItsOwn(error) || ofTheMoment.has(sqlState(error) ?? '');
     const [context, progress, , , signal] = args;
     if (passing || signal.aborted || (await ended(context, progress))) throw error;
     return block(context, progress, error.code, error.message);
@@ -167,7 +169,7 @@ async function stage(context: RotationContext, progress: ProjectProgress): Promi
   const source = await selectPrimary(context.database, projectId);
   const latest = await selectLatestVersion(context.database, projectId);
   if (source === undefined || latest === undefined) throw new Overtaken();
-  const key = context.dataKeys.create(projectId, latest.version + 1);
+  const key = await context.dataKeys.create(projectId, latest.version + 1);
   await boundedTransaction(context.database, async (tx) => {
     if (!(await moveProject(tx, progress, { to: 'staged', sourceKeyId: source, targetKeyId: key.id }))) {
       throw new Overtaken();
@@ -375,7 +377,7 @@ export async function advanceRows(
     await sweepBlocks(context, progress, direction === 'back' ? source : target, column, range, signal);
   } catch (error) {
     // Whatever it is, the project meets it as well when it goes on, and says what becomes of it.
-    if (!(error instanceof KeyringError) || notItsOwn.has(error.code)) throw error;
+    if (!(error instanceof KeyringError) || isNotItsOwn(error)) throw error;
   }
 }
 

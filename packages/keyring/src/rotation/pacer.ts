@@ -34,18 +34,21 @@ export interface PacerReport {
 
 // A small rotation is over before it can disturb anybody: so much goes through at once.
 const FREE_ROWS = 1_000;
-const FREE_MS = 250;
+const FREE_MS = 1_000;
 
 const MOST_SHARE = 0.5;
-const LEAST_SHARE = 0.05;
-const SHARE_STEP = 0.02;
+// Of a hundred reads, fewer than one then meets a batch: where there is no core to spare, nothing less keeps their p99.
+const LEAST_SHARE = 0.008;
+// Until it is known whether reads mind: it comes gently, and takes more where nobody does.
+const FIRST_SHARE = 0.01;
 
-// A batch holds a core for as long as it has rows, which is what the reads beside it wait for.
+// A batch holds a core for as long as it has rows, which is what the reads beside it wait for. Fewer than some cost as much.
 const MOST_ROWS = 100;
-const LEAST_ROWS = 10;
-const ROWS_STEP = 5;
+const LEAST_ROWS = 50;
 
+// Down in large steps, up in small ones.
 const BACK_OFF = 0.7;
+const RECOVERY = 1.1;
 // A change has to show before the next one.
 const REVIEW_MS = 250;
 const PROBE_MS = 125;
@@ -58,8 +61,8 @@ const BATCH_LIMIT = 2;
 
 // Timers are no finer; what is owed is saved up to this.
 const LEAST_REST_MS = 4;
-// A batch that waited for something of its own must not buy a pause of minutes.
-const LONGEST_REST_MS = 2_000;
+// A batch that waited for something of its own must not buy a pause of minutes; and where everything is slow, it goes on all the same.
+const LONGEST_REST_MS = 500;
 
 // Of batches with a cap, at least so many a second: a cap is kept evenly, not in bursts.
 const CAPPED_BATCHES = 4;
@@ -72,7 +75,7 @@ const CAPPED_BATCHES = 4;
 export class Pacer {
   readonly #parts: PacerParts;
   #pacing: Pacing;
-  #share = MOST_SHARE;
+  #share = FIRST_SHARE;
   #rows = MOST_ROWS;
   #freeRows = FREE_ROWS;
   #freeMs = FREE_MS;
@@ -267,7 +270,6 @@ export class Pacer {
     return true;
   }
 
-  /** Additive increase, multiplicative decrease. */
   #review(kind: BatchKind): void {
     const at = this.#parts.now();
     if (at - this.#reviewedAt < REVIEW_MS) return;
@@ -283,8 +285,8 @@ export class Pacer {
       this.#rows = Math.max(LEAST_ROWS, this.#rows * BACK_OFF);
     } else if (this.#share < MOST_SHARE || this.#rows < MOST_ROWS) {
       this.#counts.recoveries += 1;
-      this.#share = Math.min(MOST_SHARE, this.#share + SHARE_STEP);
-      this.#rows = Math.min(MOST_ROWS, this.#rows + ROWS_STEP);
+      this.#share = Math.min(MOST_SHARE, this.#share * RECOVERY);
+      this.#rows = Math.min(MOST_ROWS, this.#rows * RECOVERY);
     }
   }
 }

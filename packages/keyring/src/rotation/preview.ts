@@ -6,7 +6,7 @@ import { eachBatch } from './batches.ts';
 import type { RotationContext } from './context.ts';
 import { estimate, type SampledBatch } from './estimate.ts';
 import { countEncryptedRows } from './preview-store.ts';
-import { selectKeyringProjects } from './project-store.ts';
+import { selectKeyringProjects } from './scope-store.ts';
 import { choose } from './request.ts';
 import { isUnreadable, RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
 

@@ -15,7 +15,7 @@ export interface ProjectProgress {
 }
 
 // Says of a project's `state` that its rotation has not ended: the condition of the index one_open_rotation_per_project.
-const isOpen = `not in ('completed', 'rolled_back', 'canceled', 'failed')`;
+export const isOpen = `not in ('completed', 'rolled_back', 'canceled', 'failed')`;
 
 interface ProgressRow {
   readonly rotation_id: string;
@@ -30,76 +30,6 @@ interface ProgressRow {
 
 const progressColumns = `p.rotation_id, p.project_id, p.project_name, p.state, p.direction, p.source_key_id,
   p.target_key_id, p.promoted_at is not null as promoted`;
-
-/** These projects, or every one with a key, by id: their names, and whether they have a key. */
-export async function selectKeyringProjects(
-  database: Queryable,
-  projectIds: readonly string[] | 'all',
-): Promise<Map<string, { name: string; hasKeyring: boolean }>> {
-  const { rows } = await database.query<{ id: string; name: string; has_keyring: boolean }>({
-    text: `select q.id, q.name, r.project_id is not null as has_keyring
-           from public.projects q left join keyring.keyrings r on r.project_id = q.id
-           where case when $1::uuid[] is null then r.project_id is not null else q.id = any ($1) end
-           order by q.id`,
-    values: [projectIds === 'all' ? null : projectIds],
-  });
-  return new Map(rows.map((row) => [row.id, { name: row.name, hasKeyring: row.has_keyring }]));
-}
-
-/** Projects whose primary version is due as their policy says, or was made before a moment. */
-export async function selectMatchingProjects(database: Queryable, madeBefore: Date | undefined): Promise<string[]> {
-  const { rows } = await database.query<{ project_id: string }>(
-    madeBefore === undefined
-      ? { text: 'select project_id from keyring.due_projects order by project_id' }
-      : {
-          text: `select r.project_id from keyring.keyrings r
-                 join keyring.encryption_keys k on k.id = r.primary_key_id
-                 where k.created_at < $1 order by r.project_id`,
-          values: [madeBefore],
-        },
-  );
-  return rows.map((row) => row.project_id);
-}
-
-/**
- * Adds projects to a rotation. A named project that another open rotation holds is refused by the index (SQLSTATE 23505);
- * of projects that were not named one by one, those are left out: one project's open rotation never holds up the others.
- * Gives the number added.
- */
-export async function insertRotationProjects(
-  tx: Queryable,
-  rotationId: string,
-  projectIds: readonly string[] | 'all',
-  named: boolean,
-): Promise<number> {
-  const { rowCount } = await tx.query({
-    text: `insert into keyring.rotation_projects (rotation_id, project_id, project_name)
-           select $1, r.project_id, q.name
-           from keyring.keyrings r join public.projects q on q.id = r.project_id
-           where $2::uuid[] is null or r.project_id = any ($2)
-           ${named ? '' : skipOpenElsewhere}`,
-    values: [rotationId, projectIds === 'all' ? null : projectIds],
-  });
-  return rowCount;
-}
-
-const skipOpenElsewhere = `on conflict (project_id)
-  where state ${isOpen} do nothing`;
-
-/** Which of these projects an open rotation holds already. */
-export async function selectOpenElsewhere(
-  database: Queryable,
-  projectIds: readonly string[] | 'all',
-): Promise<{ projectName: string; rotationId: string }[]> {
-  const { rows } = await database.query<{ project_name: string; rotation_id: string }>({
-    text: `select p.project_name, p.rotation_id from keyring.rotation_projects p
-           where p.state ${isOpen}
-             and ($1::uuid[] is null or p.project_id = any ($1))
-           order by p.project_name limit 20`,
-    values: [projectIds === 'all' ? null : projectIds],
-  });
-  return rows.map((row) => ({ projectName: row.project_name, rotationId: row.rotation_id }));
-}
 
 /** Is any project of the rotation not at an end? */
 export async function hasUnfinished(database: Queryable, rotationId: string): Promise<boolean> {
@@ -121,6 +51,17 @@ export async function selectMovable(database: Queryable, rotationId: string, dir
   return rows.map((row) => row.project_id);
 }
 
+/**
+ * Projects of the rotation $1 as rows to join with, of arrays that hold a value for each. Joined on rotation and project, each is looked
+ * up by the primary key. With the rotation as a condition of its own, PostgreSQL, which has no statistics of what was just asked for
+ * and takes it to be small, reads all of it for every set. So it would with a `state` that is a condition of its own: there is an index of
+ * those that are open.
+ */
+export function projectsOf(arrays: string, names: string, state?: RotationProjectState): string {
+  const each = state === undefined ? '' : `'${state}'::text as state, `;
+  return `(select $1::uuid as rotation_id, ${each}u.* from unnest(${arrays}) as u (${names}) offset 0)`;
+}
+
 export async function selectProgress(
   database: Queryable,
   rotationId: string,
@@ -140,8 +81,9 @@ export async function selectProgresses(
   projectIds: readonly string[],
 ): Promise<ProjectProgress[]> {
   const { rows } = await database.query<ProgressRow>({
-    text: `select ${progressColumns} from keyring.rotation_projects p
-           where p.rotation_id = $1 and p.project_id = any ($2) order by p.project_id`,
+    text: `select ${progressColumns} from ${projectsOf('$2::uuid[]', 'project_id')} c
+           join keyring.rotation_projects p on p.rotation_id = c.rotation_id and p.project_id = c.project_id
+           order by p.project_id`,
     values: [rotationId, projectIds],
   });
   return rows.map(toProgress);
@@ -198,8 +140,8 @@ export async function noteRowsToMove(
 ): Promise<void> {
   await tx.query({
     text: `update keyring.rotation_projects p set rows_total = p.rows_moved + c.remaining, rows_quarantined = 0
-           from unnest($2::uuid[], $3::bigint[]) as c (project_id, remaining)
-           where p.rotation_id = $1 and p.project_id = c.project_id`,
+           from ${projectsOf('$2::uuid[], $3::bigint[]', 'project_id, remaining')} c
+           where p.rotation_id = c.rotation_id and p.project_id = c.project_id`,
     values: [rotationId, projects.map((one) => one.projectId), projects.map((one) => one.rows)],
   });
 }
@@ -225,8 +167,8 @@ export async function endProjects(
     text: `update keyring.rotation_projects p
            set state = $2, finished_at = now(), error_code = null, error_detail = null, rows_verified = c.verified,
              verified_at = coalesce(verified_at, now()), rows_quarantined = 0, rows_total = rows_moved
-           from unnest($3::uuid[], $4::text[], $5::bigint[]) as c (project_id, state, verified)
-           where p.rotation_id = $1 and p.project_id = c.project_id and p.state = c.state`,
+           from ${projectsOf('$3::uuid[], $4::text[], $5::bigint[]', 'project_id, state, verified')} c
+           where p.rotation_id = c.rotation_id and p.project_id = c.project_id and p.state = c.state`,
     values: [
       proved[0]?.progress.rotationId,
       to,

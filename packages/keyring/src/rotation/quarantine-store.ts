@@ -1,4 +1,4 @@
-import type { QuarantinedRow, QuarantineEntry, QuarantineScope, RowPlace } from '../api.ts';
+import type { ProjectIds, QuarantinedRow, QuarantineEntry, QuarantineScope, RowPlace } from '../api.ts';
 import type { Queryable } from '../db/port.ts';
 import type { ProjectProgress } from './project-store.ts';
 import type { Unreadable } from './rows.ts';
@@ -81,18 +81,26 @@ const selectEntry = `
   left join public.secrets s
     on s.id = case when q.label = 'secrets.value' then q.row_id::uuid end and s.project_id = q.project_id`;
 
+interface QuarantinePage {
+  readonly after?: string | undefined;
+  readonly upTo?: string | undefined;
+  readonly limit: number;
+  readonly among?: ProjectIds | undefined;
+}
+
 /** Entries in the order in which they were made, after `after`, up to `upTo`. */
 export async function selectQuarantineEntries(
   database: Queryable,
   { projectId, rotationId }: QuarantineScope,
-  { after, upTo, limit }: { after?: string | undefined; upTo?: string | undefined; limit: number },
+  { after, upTo, limit, among = 'all' }: QuarantinePage,
 ): Promise<QuarantineEntry[]> {
   const { rows } = await database.query<EntryRow>({
     text: `${selectEntry}
            where ($1::uuid is null or q.project_id = $1) and ($2::uuid is null or q.rotation_id = $2)
              and ($3::bigint is null or q.id > $3) and ($4::bigint is null or q.id <= $4)
+             and ($6::uuid[] is null or q.project_id = any ($6))
            order by q.id limit $5`,
-    values: [projectId ?? null, rotationId ?? null, after ?? null, upTo ?? null, limit],
+    values: [projectId ?? null, rotationId ?? null, after ?? null, upTo ?? null, limit, among === 'all' ? null : among],
   });
   return rows.map(toEntry);
 }

@@ -23,11 +23,11 @@ const PAGE = 100;
 /** The rows that rotations could not open, and the ways out for them. */
 export function quarantine(context: RotationContext, resume: Rotations['resume']): Quarantine {
   return {
-    async list({ limit = 1_000, after, ...scope } = {}) {
+    async list({ limit = 1_000, after, among, ...scope } = {}) {
       if (after !== undefined && !/^\d{1,18}$/.test(after)) {
         throw new KeyringError('invalid_argument', 'The entry id is not a number.');
       }
-      const page = { after, limit: Math.min(Math.max(limit, 1), 10_000) };
+      const page = { after, among, limit: Math.min(Math.max(limit, 1), 10_000) };
       return selectQuarantineEntries(context.database, requireScope(scope), page);
     },
 

@@ -1,6 +1,7 @@
 import type { Receipt } from '../api.ts';
 import { byteaArray } from '../db/binary-array.ts';
 import type { Queryable } from '../db/port.ts';
+import { projectsOf } from './project-store.ts';
 
 /** What a receipt says of a project, as JSON; `others`: rows of it that are under another version than its key. */
 export interface ReceiptFacts {
@@ -15,17 +16,10 @@ export async function selectReceiptFacts(
   rotationId: string,
   projects: readonly { readonly projectId: string; readonly keyId: string }[],
 ): Promise<ReceiptFacts[]> {
-  const { rows } = await tx.query<{ project_id: string; others: string; facts: Record<string, unknown> }>({
-    text: `with chosen as (
-             select c.project_id, c.key_id from unnest($2::uuid[], $3::uuid[]) as c (project_id, key_id)
-           ), counted as (
-             select c.project_id, sum(n.row_count) filter (where n.encryption_key_id <> c.key_id) as others,
-               jsonb_agg(jsonb_build_object('label', n.label, 'key', n.encryption_key_id, 'rows', n.row_count)
-                 order by n.label, n.encryption_key_id) as columns
-             from chosen c join keyring.reference_counts_of($2) n on n.project_id = c.project_id
-             group by c.project_id
-           )
-           select p.project_id, coalesce(n.others, 0) as others,
+  const ids = projects.map((one) => one.projectId);
+  const counts = await countColumns(tx, ids);
+  const { rows } = await tx.query<{ project_id: string; facts: Record<string, unknown> }>({
+    text: `select p.project_id,
              jsonb_build_object(
              'rotation', r.id, 'project', jsonb_build_object('id', p.project_id, 'name', p.project_name),
              'requestedBy', r.requested_by, 'reason', r.reason, 'requestedAt', r.requested_at,
@@ -39,18 +33,45 @@ export async function selectReceiptFacts(
                          from keyring.encryption_keys k
                          where k.project_id = p.project_id and k.id <> c.key_id and k.state <> 'destroyed'
                            and k.activated_at is not null),
-             'columns', coalesce(n.columns, '[]'),
              'auditPosition', (select coalesce(max(a.id), 0)::text from keyring.audit_log a
                                where a.project_id = p.project_id)
            ) as facts
-           from chosen c
-           join keyring.rotations r on r.id = $1
-           join keyring.rotation_projects p on p.rotation_id = r.id and p.project_id = c.project_id
-           left join counted n on n.project_id = c.project_id
+           from ${projectsOf('$2::uuid[], $3::uuid[]', 'project_id, key_id')} c
+           join keyring.rotations r on r.id = c.rotation_id
+           join keyring.rotation_projects p on p.rotation_id = c.rotation_id and p.project_id = c.project_id
            order by p.project_id`,
-    values: [rotationId, projects.map((one) => one.projectId), projects.map((one) => one.keyId)],
+    values: [rotationId, ids, projects.map((one) => one.keyId)],
   });
-  return rows.map((row) => ({ projectId: row.project_id, others: Number(row.others), facts: row.facts }));
+  const keyOf = new Map(projects.map((one) => [one.projectId, one.keyId]));
+  return rows.map(({ project_id, facts }) => {
+    const columns = (counts.get(project_id) ?? []).map(({ label, key_id, row_count }) => ({
+      label,
+      key: key_id,
+      rows: Number(row_count),
+    }));
+    const others = columns.reduce(
+      (sum, { key, rows }) => (key === null || key === keyOf.get(project_id) ? sum : sum + rows),
+      0,
+    );
+    return { projectId: project_id, others, facts: { ...facts, columns } };
+  });
+}
+
+interface ColumnCount {
+  readonly project_id: string;
+  readonly key_id: string | null;
+  readonly label: string;
+  readonly row_count: string;
+}
+
+/** Of each of these projects that has rows: how many, by column and version. */
+async function countColumns(tx: Queryable, projectIds: readonly string[]): Promise<Map<string, ColumnCount[]>> {
+  const { rows } = await tx.query<ColumnCount>({
+    text: `select project_id, encryption_key_id as key_id, label, row_count from keyring.reference_counts_of($1)
+           order by label, encryption_key_id`,
+    values: [projectIds],
+  });
+  return Map.groupBy(rows, (row) => row.project_id);
 }
 
 export async function insertReceipts(
@@ -73,7 +94,11 @@ export async function insertReceipts(
   });
 }
 
-export async function selectReceipts(database: Queryable, rotationId: string): Promise<Receipt[]> {
+export async function selectReceipts(
+  database: Queryable,
+  rotationId: string,
+  projectId: string | undefined,
+): Promise<Receipt[]> {
   const { rows } = await database.query<{
     payload: string;
     signature: Buffer;
@@ -82,8 +107,8 @@ export async function selectReceipts(database: Queryable, rotationId: string): P
   }>({
     text: `select c.payload, c.signature, s.id as key_id, s.public_key
            from keyring.receipts c join keyring.signing_keys s on s.id = c.signing_key_id
-           where c.rotation_id = $1 order by c.project_id limit 1000`,
-    values: [rotationId],
+           where c.rotation_id = $1 and ($2::uuid is null or c.project_id = $2) order by c.project_id limit 1000`,
+    values: [rotationId, projectId ?? null],
   });
   return rows.map((row) => ({
     payload: row.payload,

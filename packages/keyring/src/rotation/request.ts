@@ -11,7 +11,8 @@ import {
   selectKeyringProjects,
   selectMatchingProjects,
   selectOpenElsewhere,
-} from './project-store.ts';
+} from './scope-store.ts';
+import { AlreadyMade, nameRequest, requestName, rotationMadeBy } from './idempotency.ts';
 import { pacingDetails, requirePacing } from './pacing.ts';
 import { insertRotation } from './rotation-store.ts';
 
@@ -24,15 +25,20 @@ export interface Choice {
 /** Records a rotation of the chosen projects and gives its id. Nothing moves until somebody runs it. */
 export async function requestRotation(context: RotationContext, request: RotationRequest): Promise<string> {
   const pacing = requirePacing(request, { pace: 'polite', maxRate: undefined });
+  const { audit } = context;
+  const name = request.idempotency && requestName(audit.actor.name, request.idempotency);
+  const made = name && (await rotationMadeBy(context.database, name));
+  if (made !== undefined) return made;
   const choice = await choose(context, request);
   await requireSoundCatalog(context.database);
-  const { audit } = context;
   const { reason, trigger = 'manual' } = request;
   const id = randomUUID();
   try {
     await transaction(context.database, async (tx) => {
       const scope = choice.ids === 'all' ? 'all' : 'projects';
-      await insertRotation(tx, { id, scope, trigger, requestedBy: audit.actor, reason, pacing });
+      await insertRotation(tx, { id, scope, trigger, requestedBy: audit.actor.name, reason, pacing });
+      // Before the projects: their index, too, would refuse what another one of the same name took.
+      if (name !== undefined) await nameRequest(tx, name, id);
       const added = await insertRotationProjects(tx, id, choice.ids, choice.named);
       if (added === 0) throw await nothingAdded(context, choice);
       await audit.record(tx, {
@@ -44,6 +50,7 @@ export async function requestRotation(context: RotationContext, request: Rotatio
       });
     });
   } catch (error) {
+    if (error instanceof AlreadyMade) return requestRotation(context, request);
     if (sqlState(error) !== sqlStates.uniqueViolation) throw error;
     throw alreadyOpen(await selectOpenElsewhere(context.database, choice.ids));
   }
@@ -51,11 +58,19 @@ export async function requestRotation(context: RotationContext, request: Rotatio
 }
 
 /** The projects that a request means, if there are any. */
-export async function choose({ database }: RotationContext, { projects, reason }: RotationRequest): Promise<Choice> {
+export async function choose(
+  { database }: RotationContext,
+  { projects, among = 'all', reason }: RotationRequest,
+): Promise<Choice> {
   requireReason(reason);
-  if (projects === 'all') return { ids: 'all', named: false };
+  if (projects === 'all') {
+    if (among === 'all') return { ids: 'all', named: false };
+    const found = await selectKeyringProjects(database, among);
+    return { ids: [...found].filter(([, { hasKeyring }]) => hasKeyring).map(([id]) => id), named: false };
+  }
   if ('due' in projects || 'madeBefore' in projects) {
-    const ids = await selectMatchingProjects(database, 'madeBefore' in projects ? projects.madeBefore : undefined);
+    const madeBefore = 'madeBefore' in projects ? projects.madeBefore : undefined;
+    const ids = await selectMatchingProjects(database, madeBefore, among);
     if (ids.length > 0) return { ids, named: false };
     if ('madeBefore' in projects) {
       throw new KeyringError('nothing_to_rotate', 'No project matches.', {

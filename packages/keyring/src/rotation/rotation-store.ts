@@ -1,4 +1,4 @@
-import type { Rotation, RotationPace, RotationProjectState, RotationState } from '../api.ts';
+import type { ProjectIds, Rotation, RotationPace, RotationProjectState, RotationState } from '../api.ts';
 import type { Queryable } from '../db/port.ts';
 import type { Pacing } from './pacer.ts';
 
@@ -14,6 +14,7 @@ interface RotationRow {
   readonly requested_at: Date;
   readonly started_at: Date | null;
   readonly finished_at: Date | null;
+  readonly planned_for: Date | null;
   readonly duration_ms: string | null;
   readonly runner: string | null;
   readonly pace: RotationPace;
@@ -32,7 +33,7 @@ const pacing = `
 
 const selectRotation = `
   select r.id, r.scope, r.trigger, r.state, r.requested_by, r.reason, r.requested_at, r.started_at, r.finished_at,
-    (extract(epoch from coalesce(r.finished_at, now()) - r.started_at) * 1000)::bigint as duration_ms,
+    r.planned_for, (extract(epoch from coalesce(r.finished_at, now()) - r.started_at) * 1000)::bigint as duration_ms,
     case when r.runner_until > now() then r.runner end as runner, ${pacing},
     coalesce(p.projects, '{}') as projects, coalesce(p.total, 0) as rows_total, coalesce(p.moved, 0) as rows_moved,
     coalesce(p.verified, 0) as rows_verified, coalesce(p.quarantined, 0) as rows_quarantined
@@ -56,11 +57,13 @@ export async function insertRotation(
     requestedBy: string;
     reason: string | undefined;
     pacing: Pacing;
+    /** Of one that a policy asks for: when the first of its projects might have begun. */
+    plannedFor?: Date | undefined;
   },
 ): Promise<void> {
   await tx.query({
-    text: `insert into keyring.rotations (id, scope, trigger, requested_by, reason, pace, max_rate)
-           values ($1, $2, $3, $4, $5, $6, $7)`,
+    text: `insert into keyring.rotations (id, scope, trigger, requested_by, reason, pace, max_rate, planned_for)
+           values ($1, $2, $3, $4, $5, $6, $7, $8)`,
     values: [
       rotation.id,
       rotation.scope,
@@ -69,6 +72,7 @@ export async function insertRotation(
       rotation.reason ?? null,
       rotation.pacing.pace,
       rotation.pacing.maxRate ?? null,
+      rotation.plannedFor ?? null,
     ],
   });
 }
@@ -78,18 +82,47 @@ export async function selectRotationById(database: Queryable, id: string): Promi
   return rows[0] && toRotation(rows[0]);
 }
 
+export interface RotationPage {
+  readonly limit: number;
+  readonly before?: string | undefined;
+  readonly among?: ProjectIds | undefined;
+  readonly state?: RotationState | undefined;
+  readonly projectId?: string | undefined;
+}
+
 export async function selectRotations(
   database: Queryable,
-  { limit, before }: { limit: number; before: string | undefined },
+  { limit, before, among = 'all', state, projectId }: RotationPage,
 ): Promise<Rotation[]> {
   const { rows } = await database.query<RotationRow>({
     text: `${selectRotation}
-           where $2::uuid is null
-             or (r.requested_at, r.id) < (select b.requested_at, b.id from keyring.rotations b where b.id = $2)
+           where ($2::uuid is null
+               or (r.requested_at, r.id) < (
+                 select b.requested_at, b.id from keyring.rotations b
+                 where b.id = $2 and ($3::uuid[] is null or (${isOf('b.id', '$3')}))))
+             and ($3::uuid[] is null or (${isOf('r.id', '$3')}))
+             and ($4::text is null or r.state = $4)
+             and ($5::uuid is null or exists (
+               select from keyring.rotation_projects p where p.rotation_id = r.id and p.project_id = $5))
            order by r.requested_at desc, r.id desc limit $1`,
-    values: [limit, before ?? null],
+    values: [limit, before ?? null, among === 'all' ? null : among, state ?? null, projectId ?? null],
   });
   return rows.map(toRotation);
+}
+
+/** A rotation none of whose projects is left is nobody's. */
+function isOf(rotationId: string, projects: string): string {
+  return `exists (select from keyring.rotation_projects p where p.rotation_id = ${rotationId})
+    and not exists (select from keyring.rotation_projects p
+      where p.rotation_id = ${rotationId} and p.project_id <> all (${projects}::uuid[]))`;
+}
+
+export async function isRotationAmong(database: Queryable, id: string, among: ProjectIds): Promise<boolean> {
+  const { rowCount } = await database.query({
+    text: `select from keyring.rotations r where r.id = $1 and ($2::uuid[] is null or (${isOf('r.id', '$2')}))`,
+    values: [id, among === 'all' ? null : among],
+  });
+  return rowCount > 0;
 }
 
 /** Where a rotation is going now, and how fast. */
@@ -196,6 +229,7 @@ function toRotation(row: RotationRow): Rotation {
     requestedAt: row.requested_at,
     startedAt: row.started_at ?? undefined,
     finishedAt: row.finished_at ?? undefined,
+    plannedFor: row.planned_for ?? undefined,
     durationMs: row.duration_ms === null ? undefined : Number(row.duration_ms),
     runner: row.runner ?? undefined,
     pace: row.pace,

@@ -7,11 +7,13 @@ import { compromiseKey } from './compromise.ts';
 import type { RotationContext } from './context.ts';
 import { hasUnfinished, reopenBlocked, selectNoWayBack, selectProjectDetails } from './project-store.ts';
 import { pacingDetails, requirePacing } from './pacing.ts';
+import { requestName, rotationMadeBy } from './idempotency.ts';
 import { selectQuarantine } from './quarantine-store.ts';
 import { previewRotation } from './preview.ts';
 import { selectReceipts } from './receipt-store.ts';
 import { requestRotation } from './request.ts';
 import {
+  isRotationAmong,
   lockRotation,
   selectRotationById,
   selectRotations,
@@ -151,20 +153,35 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
       };
     },
 
-    async compromise(keyId, { reason }) {
-      requireGivenReason(reason);
-      return compromiseKey(context, { readKey, readRotation: known }, keyId, reason);
+    standing: async (rotationId) => (isUuid(rotationId) ? selectRotationById(database, rotationId) : undefined),
+
+    probeRead: () => context.pacers.probe(),
+
+    async madeBy(request) {
+      const id = await rotationMadeBy(database, requestName(audit.actor.name, request));
+      return id === undefined ? undefined : known(id);
     },
 
-    async receipts(rotationId) {
+    async compromise(keyId, options) {
+      requireGivenReason(options.reason);
+      return compromiseKey(context, { readKey, readRotation: known }, keyId, options);
+    },
+
+    async receipts(rotationId, { projectId } = {}) {
       await known(rotationId);
-      return selectReceipts(database, rotationId);
+      if (projectId !== undefined && !isUuid(projectId)) return [];
+      return selectReceipts(database, rotationId, projectId);
     },
 
-    async list({ limit = 50, before } = {}) {
+    async list({ limit = 50, before, among, state, projectId } = {}) {
       if (before !== undefined) requireUuid('rotation id', before);
-      return selectRotations(database, { limit: Math.min(Math.max(limit, 1), 500), before });
+      if (projectId !== undefined) requireUuid('project id', projectId);
+      const most = Math.min(Math.max(limit, 1), 500);
+      return selectRotations(database, { limit: most, before, among, state, projectId });
     },
+
+    isAmong: async (rotationId, projects) =>
+      isUuid(rotationId) && (await isRotationAmong(database, rotationId, projects)),
   };
 }
 

@@ -155,7 +155,9 @@ export async function moveRows(
            ), counted as (
              update keyring.rotation_projects p
              set rows_moved = p.rows_moved + m.moved, rows_total = greatest(p.rows_total, p.rows_moved + m.moved)
-             from moved m where p.rotation_id = $6 and p.project_id = m.project_id
+             -- So that each is looked up by the primary key: see projectsOf.
+             from (select $6::uuid as rotation_id, m.* from moved m limit $7) m
+             where p.rotation_id = m.rotation_id and p.project_id = m.project_id
            )
            select m.project_id, m.moved from moved m`,
     values: [
@@ -166,6 +168,7 @@ export async function moveRows(
       byteaArray(move.rows.map((row) => row.oldEnvelope)),
       byteaArray(move.rows.map((row) => row.newEnvelope)),
       move.rotationId,
+      move.projectIds.length,
     ],
   });
   return new Map(rows.map((row) => [row.project_id, Number(row.moved)]));

@@ -1,11 +1,11 @@
-import { secretAadBuilder } from '../envelope/aad.ts';
-import { parseEnvelope, uuidFromBytes } from '../envelope/format.ts';
-import { opener, sealer } from '../envelope/seal.ts';
 import { KeyringError } from '../errors.ts';
-import type { QuarantinedRow } from '../api.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
 import type { DataKey } from '../keyring/key-cache.ts';
-import { equalBytes, wipe } from '../secret-bytes.ts';
+import type { SecretKey } from '../secret-bytes.ts';
+import { resealer, rowOpener, tryBatch, type RowOutcome, type UnreadableReason } from './row-batch.ts';
+import type { RowThreads } from './row-threads.ts';
+
+export type { UnreadableReason } from './row-batch.ts';
 
 /** One encrypted value as it stands in its table. */
 export interface StoredRow {
@@ -17,8 +17,6 @@ export interface StoredRow {
   /** As was asked with `recentSince`: it may be met again. */
   readonly recent?: boolean;
 }
-
-export type UnreadableReason = QuarantinedRow['reason'];
 
 /** A row that does not open: which, and why. Not its bytes: there may be many. */
 export interface Unreadable {
@@ -32,21 +30,18 @@ export interface OpenedRow {
   readonly plaintext: Buffer;
 }
 
-interface Version {
-  readonly open: (envelope: Uint8Array, aad: Uint8Array) => Buffer;
-  readonly aad: (rowId: string) => Uint8Array;
-}
-
 /** Opens and re-encrypts the rows of one project's column. The only place where a rotation sees plaintext. */
 export class RowCrypto {
   readonly #dataKeys: DataKeys;
   readonly #projectId: string;
   readonly #label: string;
+  readonly #threads: RowThreads | undefined;
 
-  constructor(dataKeys: DataKeys, projectId: string, label: string) {
+  constructor(dataKeys: DataKeys, projectId: string, label: string, threads?: RowThreads) {
     this.#dataKeys = dataKeys;
     this.#projectId = projectId;
     this.#label = label;
+    this.#threads = threads;
   }
 
   /** Opens a row under the version it names. A reason instead, when what is stored does not open; rejects for all else. */
@@ -56,63 +51,60 @@ export class RowCrypto {
 
   /** `open` for these rows, once the keys that they name are at hand: without a promise for each row. */
   async opener(rows: readonly StoredRow[]): Promise<(row: StoredRow) => OpenedRow | Unreadable> {
-    const versions = new Map<string, Version | UnreadableReason>();
-    for (const { keyId } of rows) if (!versions.has(keyId)) versions.set(keyId, await this.#version(keyId));
-    return (row) => openRow(row, versions.get(row.keyId) ?? 'unknown_key');
+    const versions = await this.#versions(rows);
+    const openers = new Map(
+      [...versions].map(([keyId, key]) => [keyId, rowOpener(this.#projectId, this.#label, keyId, key)]),
+    );
+    return (row) => {
+      const opened = openers.get(row.keyId)?.(row) ?? 'unknown_key';
+      return typeof opened === 'string' ? unreadable(row, opened) : { row, plaintext: opened };
+    };
   }
 
   /** Puts values under another version: sealed, opened again and compared before anyone stores it. Wipes the plaintext. */
   sealer(target: DataKey): (opened: OpenedRow) => Buffer {
-    const buildAad = secretAadBuilder(this.#projectId, this.#label, target.id);
-    const seal = sealer(target.key, target.id);
-    const openAgain = opener(target.key, target.id);
-    return ({ row, plaintext }) => {
-      const aad = buildAad(row.id);
-      try {
-        const envelope = seal(plaintext, aad);
-        const again = openAgain(envelope, aad);
-        const same = equalBytes(again, plaintext);
-        wipe(again);
-        if (!same) throw new KeyringError('internal', 'A re-encrypted value did not read back as itself.');
-        return envelope;
-      } finally {
-        wipe(plaintext);
-      }
-    };
+    const reseal = resealer(this.#projectId, this.#label, target.id, target.key);
+    return ({ row, plaintext }) => reseal(row.id, plaintext);
   }
 
-  async #version(keyId: string): Promise<Version | UnreadableReason> {
+  /** Opens these rows and puts them under another version, in a thread if there is one: each one's new envelope, or why it has none. */
+  async reseal(rows: readonly StoredRow[], target: DataKey): Promise<(Buffer | Unreadable)[]> {
+    const outcomes = await this.#try(rows, { keyId: target.id, key: target.key });
+    return rows.map((row, number) => {
+      const outcome = outcomes[number];
+      return Buffer.isBuffer(outcome) ? outcome : unreadable(row, outcome ?? 'does_not_open');
+    });
+  }
+
+  /** Opens these rows, in a thread if there is one: nothing for each that opens, or why it does not. */
+  async tryOpen(rows: readonly StoredRow[]): Promise<(Unreadable | undefined)[]> {
+    const outcomes = await this.#try(rows, undefined);
+    return rows.map((row, number) => {
+      const outcome = outcomes[number];
+      return typeof outcome === 'string' ? unreadable(row, outcome) : undefined;
+    });
+  }
+
+  async #try(rows: readonly StoredRow[], target: { keyId: string; key: SecretKey } | undefined): Promise<RowOutcome[]> {
+    const versions = await this.#versions(rows);
+    const batch = { projectId: this.#projectId, label: this.#label, rows, versions, target };
+    return this.#threads === undefined ? tryBatch(batch) : this.#threads.tryBatch(batch);
+  }
+
+  async #versions(rows: readonly StoredRow[]): Promise<Map<string, SecretKey | UnreadableReason>> {
+    const versions = new Map<string, SecretKey | UnreadableReason>();
+    for (const { keyId } of rows) if (!versions.has(keyId)) versions.set(keyId, await this.#key(keyId));
+    return versions;
+  }
+
+  async #key(keyId: string): Promise<SecretKey | UnreadableReason> {
     try {
-      const key = await this.#dataKeys.get(this.#projectId, keyId);
-      return { open: opener(key.key, key.id), aad: secretAadBuilder(this.#projectId, this.#label, keyId) };
+      return (await this.#dataKeys.get(this.#projectId, keyId)).key;
     } catch (error) {
       const reason = error instanceof KeyringError ? keyTrouble[error.code] : undefined;
       if (reason === undefined) throw error;
       return reason;
     }
-  }
-}
-
-function openRow(row: StoredRow, version: Version | UnreadableReason): OpenedRow | Unreadable {
-  if (typeof version === 'string') return unreadable(row, namesItsKey(row) ? version : 'malformed');
-  try {
-    return { row, plaintext: version.open(row.envelope, version.aad(row.id)) };
-  } catch (error) {
-    if (!(error instanceof KeyringError)) throw error;
-    // `invalid_argument`: its id cannot be in any associated data, so nothing was ever sealed there. Opening says no more than
-    // that it failed; which of the two it was is looked at only then.
-    const wellFormed = error.code === 'decryption_failed' && namesItsKey(row);
-    return unreadable(row, wellFormed ? 'does_not_open' : 'malformed');
-  }
-}
-
-/** Is what is stored an envelope, and of the version beside it? */
-function namesItsKey({ envelope, keyId }: StoredRow): boolean {
-  try {
-    return uuidFromBytes(parseEnvelope(envelope).keyId) === keyId;
-  } catch (error) {
-    if (error instanceof KeyringError) return false;
-    throw error;
   }
 }
 
@@ -125,7 +117,7 @@ const keyTrouble: Readonly<Partial<Record<KeyringError['code'], UnreadableReason
   wrong_root_key: 'key_unavailable',
 };
 
-function unreadable({ id, keyId }: StoredRow, reason: UnreadableReason): Unreadable {
+function unreadable({ id, keyId }: Pick<StoredRow, 'id' | 'keyId'>, reason: UnreadableReason): Unreadable {
   return { id, keyId, reason };
 }
 

@@ -15,12 +15,14 @@ import {
   type Direction,
 } from './rotation-store.ts';
 import { settleRotation } from './settle.ts';
-import { backoffMs, pause } from './wait.ts';
+import { backoffMs, pause } from '../db/wait.ts';
 import { WorkQueue } from './work-queue.ts';
 
 // A runner says it is alive every beat; after the lease without one, anybody may take over.
 const BEAT_MS = 400;
 const LEASE_MS = 5_000;
+// Telling the progress counts all projects of a rotation: of 100,000 that takes a while, and at most one part in so many of the time.
+const PROGRESS_SHARE = 20;
 
 // Few enough that a unit is done within seconds.
 const PROJECTS_PER_UNIT = 500;
@@ -40,7 +42,9 @@ export async function runRotation(context: RotationContext, id: string, options:
   let waitedMs = 0;
   for (;;) {
     try {
+      const start = performance.now();
       const rotation = await selectRotationById(context.database, id);
+      const lookMs = performance.now() - start;
       if (rotation === undefined) throw new KeyringError('unknown_rotation', `There is no rotation ${id}.`);
       options.onProgress?.(rotation);
       if (!driven.has(rotation.state)) return rotation;
@@ -48,7 +52,7 @@ export async function runRotation(context: RotationContext, id: string, options:
       const held = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
       if (held === undefined) {
         if (options.whenDriven === 'leave') return rotation;
-        await pause(BEAT_MS, signal);
+        await pause(Math.max(BEAT_MS, lookMs * PROGRESS_SHARE), signal);
       } else if (driven.has(held.state)) await drive(context, id, held.pacing, signal, options);
       // It was paused or ended in between: whoever sets it going again must not wait for our lease to run out.
       else await releaseRotation(context.database, id, context.runner);
@@ -122,13 +126,18 @@ async function beat(
   onProgress: RunOptions['onProgress'],
 ): Promise<void> {
   const wanted: RotationState = direction === 'back' ? 'rolling_back' : 'running';
+  let tellAt = 0;
   while (!halt.signal.aborted) {
     try {
       const course = await holdRotation(context.database, { id, runner: context.runner, forMs: LEASE_MS });
       if (course?.state !== wanted) halt.abort();
       if (course !== undefined) pacer.change(course.pacing);
-      const rotation = onProgress && (await selectRotationById(context.database, id));
-      if (rotation !== undefined) onProgress?.(rotation);
+      const start = performance.now();
+      if (onProgress !== undefined && start >= tellAt) {
+        const rotation = await selectRotationById(context.database, id);
+        if (rotation !== undefined) onProgress(rotation);
+        tellAt = start + (performance.now() - start) * PROGRESS_SHARE;
+      }
     } catch {
       // The work itself fails on the same database and tells it better.
     }

@@ -6,7 +6,7 @@ import type { ProjectProgress } from './project-store.ts';
 import { LOCK_WAIT_MS } from './bounded.ts';
 import { eachBatch, eachBlockRange, extentForBlocks, wholeTable, type BlockRange } from './batches.ts';
 import { countOthersByColumn, totalOf, replacement, replaceCiphertexts, type Replacement } from './rows-store.ts';
-import { isUnreadable, RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
+import { RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
 
 export interface SweepResult {
   /** By column label: rows that do not open. */
@@ -120,17 +120,16 @@ function batchSweeper(
   column: EncryptedColumn,
   pass: Pass,
 ): (batch: readonly StoredRow[]) => Promise<void> {
-  const crypto = new RowCrypto(context.dataKeys, projectId, column.label);
-  const reseal = crypto.sealer(target);
+  const crypto = new RowCrypto(context.dataKeys, projectId, column.label, context.threads);
   return async (batch) => {
     if (batch.length === 0) return;
     await context.dataKeys.usage.spend(target.id, batch.length, { lockWaitMs: LOCK_WAIT_MS });
-    const open = await crypto.opener(batch);
+    const outcomes = await crypto.reseal(batch, target);
     const replacements: Replacement[] = [];
-    for (const row of batch) {
-      const opened = open(row);
-      if (isUnreadable(opened)) pass.unreadable.set(row.id, opened);
-      else replacements.push(replacement(row, reseal(opened)));
+    for (const [number, row] of batch.entries()) {
+      const outcome = outcomes[number];
+      if (Buffer.isBuffer(outcome)) replacements.push(replacement(row, outcome));
+      else if (outcome !== undefined) pass.unreadable.set(row.id, outcome);
     }
     if (replacements.length === 0) return;
     const move = { rotationId, projectId, rows: replacements };

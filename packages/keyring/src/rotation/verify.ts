@@ -1,9 +1,8 @@
 import type { EncryptedColumn } from '../keyring/columns.ts';
-import { wipe } from '../secret-bytes.ts';
 import { eachBatch, eachBlockRange, extentForBlocks, wholeTable } from './batches.ts';
 import type { RotationContext } from './context.ts';
 import { countReferences, selectOldestTransaction } from './rows-store.ts';
-import { isUnreadable, RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
+import { RowCrypto, type StoredRow, type Unreadable } from './rows.ts';
 
 export interface Verification {
   /** Rows that were read back and opened. */
@@ -13,7 +12,8 @@ export interface Verification {
   readonly unreadable: ReadonlyMap<string, readonly Unreadable[]>;
 }
 
-type VerifyContext = Pick<RotationContext, 'database' | 'dataKeys' | 'sweepBatchSize' | 'pacer'>;
+type VerifyContext = Pick<RotationContext, 'database' | 'dataKeys' | 'sweepBatchSize' | 'pacer'> &
+  Partial<Pick<RotationContext, 'threads'>>;
 
 /**
  * Reads back every encrypted row of a project, in every registered column, and opens it: on its own, from the stored bytes
@@ -32,17 +32,16 @@ export async function verifyProject(
   const unreadable = new Map<string, readonly Unreadable[]>();
   const counts = await countReferences(context.database, projectId);
   for (const column of columns) {
-    const crypto = new RowCrypto(context.dataKeys, projectId, column.label);
+    const crypto = new RowCrypto(context.dataKeys, projectId, column.label, context.threads);
     const lost = new Map<string, Unreadable>();
     const readBack = async (rows: readonly StoredRow[]): Promise<void> => {
-      const open = await crypto.opener(rows);
-      for (const row of rows) {
-        const result = open(row);
-        if (isUnreadable(result)) {
-          lost.set(row.id, result);
+      const outcomes = await crypto.tryOpen(rows);
+      for (const [number, row] of rows.entries()) {
+        const unreadable = outcomes[number];
+        if (unreadable !== undefined) {
+          lost.set(row.id, unreadable);
           continue;
         }
-        wipe(result.plaintext);
         // A recent one is read once more, and counted then.
         if (row.recent !== true) opened += 1;
         if (keyId !== undefined && row.keyId !== keyId) stray += 1;

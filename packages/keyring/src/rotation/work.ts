@@ -5,7 +5,7 @@ import type { RotationContext } from './context.ts';
 import type { Pacer } from './pacer.ts';
 import { advanceUnit } from './unit.ts';
 import { selectCourse, type Course, type Direction } from './rotation-store.ts';
-import { pause } from './wait.ts';
+import { pause } from '../db/wait.ts';
 
 // How soon a unit notices that its rotation was paused, turned round or told another pace.
 const WATCH_MS = 400;

@@ -124,7 +124,9 @@ async function adoptBatch(
         return stored;
       });
     } catch (error) {
-      const again = sqlState(error) === sqlStates.staleVersion || isTransient(error);
+      const stale = sqlState(error) === sqlStates.staleVersion;
+      if (stale) dataKeys.tally.fenceRefusals += 1;
+      const again = stale || isTransient(error);
       if (!again || attempt === 10) throw error;
       // A promote came between: the whole set of pointers is cheap to read again.
       dataKeys.clear();

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { OpenedSecret, PutResult, SecretEntry, Secrets } from '../api.ts';
+import type { Actor, OpenedSecret, PutResult, SecretEntry, Secrets } from '../api.ts';
 import type { AuditTrail } from '../audit/audit.ts';
 import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
 import type { Database } from '../db/port.ts';
@@ -9,7 +9,7 @@ import { opener, seal } from '../envelope/seal.ts';
 import { decryptionFailed, KeyringError } from '../errors.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
 import type { DataKey } from '../keyring/key-cache.ts';
-import { requireName, requireUuid } from '../validate.ts';
+import { requireGivenReason, requireName, requireUuid } from '../validate.ts';
 import { wipe } from '../secret-bytes.ts';
 import { Opened } from './opened-secret.ts';
 import {
@@ -32,10 +32,44 @@ const PUT_ATTEMPTS = 20;
 // readers of all projects waiting.
 const WRITERS_PER_PROJECT = 4;
 
+/** Where the writers of a process queue up, in whosever name they write. */
+export function secretWriters(): Turnstile {
+  return new Turnstile(WRITERS_PER_PROJECT);
+}
+
 /** Puts, gets, lists and removes the secrets of projects. */
-export function secrets(database: Database, dataKeys: DataKeys, audit: AuditTrail): Omit<Secrets, 'adopt'> {
-  const writers = new Turnstile(WRITERS_PER_PROJECT);
+export function secrets(
+  database: Database,
+  dataKeys: DataKeys,
+  audit: AuditTrail,
+  writers: Turnstile,
+  noteRead: (projectId: string) => void,
+): Omit<Secrets, 'adopt'> {
+  const get = async (givenId: string, name: string): Promise<OpenedSecret | undefined> => {
+    const projectId = requireUuid('project id', givenId);
+    if (isUnstorable(name)) return undefined;
+    const row = await selectSecret(database, projectId, name);
+    if (row === undefined) return undefined;
+    const key = dataKeys.cached(projectId, keyIdOf(row, name));
+    if (key !== undefined) return opened(name, row, key);
+    const found = await withKey(database, dataKeys, projectId, name, row);
+    return found && opened(name, found.row, found.key);
+  };
   return {
+    async get(projectId, name) {
+      const secret = await get(projectId, name);
+      if (secret !== undefined) noteRead(projectId.toLowerCase());
+      return secret;
+    },
+    async reveal(givenId, name, { reason }) {
+      requireGivenReason(reason);
+      const secret = await get(givenId, name);
+      if (secret === undefined) return undefined;
+      const { id, keyId } = secret;
+      const entry = { action: 'secret.revealed', projectId: givenId.toLowerCase(), subject: `secret:${id}`, reason };
+      await audit.record(database, { ...entry, details: { name, key: keyId } });
+      return secret;
+    },
     async put(givenId, name, value) {
       const projectId = requireUuid('project id', givenId);
       requireName('secret name', name);
@@ -52,16 +86,6 @@ export function secrets(database: Database, dataKeys: DataKeys, audit: AuditTrai
       throw new KeyringError('contended', `The secret "${name}" is being changed by too many writers at once.`, {
         remedy: 'Try again.',
       });
-    },
-    async get(givenId, name) {
-      const projectId = requireUuid('project id', givenId);
-      if (isUnstorable(name)) return undefined;
-      const row = await selectSecret(database, projectId, name);
-      if (row === undefined) return undefined;
-      const key = dataKeys.cached(projectId, keyIdOf(row, name));
-      if (key !== undefined) return opened(name, row, key);
-      const found = await withKey(database, dataKeys, projectId, name, row);
-      return found && opened(name, found.row, found.key);
     },
     async list(givenId, { limit = 1000, after } = {}) {
       const projectId = requireUuid('project id', givenId);
@@ -153,7 +177,7 @@ function opened(name: string, row: SecretRow, key: DataKey): OpenedSecret {
 async function tryPut(
   database: Database,
   dataKeys: DataKeys,
-  actor: string,
+  actor: Actor,
   projectId: string,
   name: string,
   plaintext: Uint8Array,
@@ -174,6 +198,7 @@ async function tryPut(
     return { id, created: existing === undefined, keyId: primary.id };
   } catch (error) {
     const state = sqlState(error);
+    if (state === sqlStates.staleVersion) dataKeys.tally.fenceRefusals += 1;
     // The project, and its keys with it, may have been deleted between two reads: the next try says which project is unknown.
     const gone = error instanceof KeyringError && error.code === 'unknown_key';
     if (gone || state === sqlStates.staleVersion || state === sqlStates.foreignKeyViolation) {

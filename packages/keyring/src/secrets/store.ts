@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import type { Actor } from '../api.ts';
+import { actorValues } from '../audit/store.ts';
 import type { Queryable } from '../db/port.ts';
 
 /** The registry's label of `public.secrets.value_encrypted`, in the associated data of every secret. */
@@ -75,7 +77,7 @@ export interface SecretWrite {
   readonly name: string;
   readonly envelope: Buffer;
   readonly keyId: string;
-  readonly actor: string;
+  readonly actor: Actor;
 }
 
 /**
@@ -88,11 +90,12 @@ export async function insertSecret(database: Queryable, write: SecretWrite): Pro
              insert into public.secrets (id, project_id, key, value_encrypted, encryption_key_id, value_written_at)
              select $1, $2, $3, $4, $5, clock_timestamp() from ${boundedWait} returning id, project_id
            )
-           insert into keyring.audit_log (actor, action, outcome, project_id, subject, details)
-           select $6, 'secret.written', 'succeeded', w.project_id, 'secret:' || w.id,
+           insert into keyring.audit_log
+             (actor, principal_kind, source_address, action, outcome, project_id, subject, details)
+           select $6, $7, $8, 'secret.written', 'succeeded', w.project_id, 'secret:' || w.id,
              jsonb_build_object('name', $3::text, 'key', $5::uuid, 'created', true)
            from written w`,
-    values: [write.id, write.projectId, write.name, write.envelope, write.keyId, write.actor],
+    values: [write.id, write.projectId, write.name, write.envelope, write.keyId, ...actorValues(write.actor)],
     name: 'secret_insert',
   });
 }
@@ -111,14 +114,23 @@ export async function updateSecret(
              update public.secrets
              set value_encrypted = $4, encryption_key_id = $5, value_written_at = clock_timestamp()
              from ${boundedWait}
-             where id = $1 and project_id = $2 and key = $3 and encryption_key_id is not distinct from $7::uuid
+             where id = $1 and project_id = $2 and key = $3 and encryption_key_id is not distinct from $9::uuid
              returning id, project_id
            )
-           insert into keyring.audit_log (actor, action, outcome, project_id, subject, details)
-           select $6, 'secret.written', 'succeeded', w.project_id, 'secret:' || w.id,
-             jsonb_build_object('name', $3::text, 'key', $5::uuid, 'previousKey', $7::uuid, 'created', false)
+           insert into keyring.audit_log
+             (actor, principal_kind, source_address, action, outcome, project_id, subject, details)
+           select $6, $7, $8, 'secret.written', 'succeeded', w.project_id, 'secret:' || w.id,
+             jsonb_build_object('name', $3::text, 'key', $5::uuid, 'previousKey', $9::uuid, 'created', false)
            from written w`,
-    values: [write.id, write.projectId, write.name, write.envelope, write.keyId, write.actor, previousKeyId],
+    values: [
+      write.id,
+      write.projectId,
+      write.name,
+      write.envelope,
+      write.keyId,
+      ...actorValues(write.actor),
+      previousKeyId,
+    ],
     name: 'secret_update',
   });
   return rowCount === 1;
@@ -126,17 +138,18 @@ export async function updateSecret(
 
 export async function deleteSecret(
   database: Queryable,
-  { projectId, name, actor }: { projectId: string; name: string; actor: string },
+  { projectId, name, actor }: { projectId: string; name: string; actor: Actor },
 ): Promise<boolean> {
   const { rowCount } = await database.query({
     text: `with removed as (
              delete from public.secrets using ${boundedWait} where project_id = $1 and key = $2 returning id, project_id, encryption_key_id
            )
-           insert into keyring.audit_log (actor, action, outcome, project_id, subject, details)
-           select $3, 'secret.deleted', 'succeeded', r.project_id, 'secret:' || r.id,
+           insert into keyring.audit_log
+             (actor, principal_kind, source_address, action, outcome, project_id, subject, details)
+           select $3, $4, $5, 'secret.deleted', 'succeeded', r.project_id, 'secret:' || r.id,
              jsonb_build_object('name', $2::text, 'previousKey', r.encryption_key_id)
            from removed r`,
-    values: [projectId, name, actor],
+    values: [projectId, name, ...actorValues(actor)],
   });
   return rowCount === 1;
 }

@@ -48,11 +48,13 @@ const offenders: Record<string, string> = {
       regexp_matches(p.prosrc, ${unqualifiedType}, 'gn') as found (match)
     where p.pronamespace in ('keyring'::regnamespace, 'public'::regnamespace)
       and (p.prosecdef or p.proname = 'envelope_key_id')`,
-  'a grant on a table in keyring or keyring_jobs to others than the owner and the service': `
+  // Whole tables; of others, columns: keyring_auditor's are below.
+  'a grant on a table in keyring or keyring_jobs to others than the owner, the service and the auditor': `
     select c.oid::regclass, g.grantee::regrole, g.privilege_type
     from pg_class c, aclexplode(c.relacl) g
     where c.relnamespace in ('keyring'::regnamespace, 'keyring_jobs'::regnamespace)
-      and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)`,
+      and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)
+      and not (g.grantee = 'keyring_auditor'::regrole and g.privilege_type = 'SELECT')`,
   'a grant on a function in keyring to others than the owner and the service': `
     select p.oid::regprocedure, g.grantee from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
     where p.pronamespace = 'keyring'::regnamespace and p.proname <> 'envelope_key_id'
@@ -72,7 +74,38 @@ const offenders: Record<string, string> = {
   'a grant on schema keyring or keyring_jobs to others than the owner and the service, and to the mover more than its use': `
     select g.grantee::regrole, g.privilege_type from pg_namespace n, aclexplode(n.nspacl) g
     where n.nspname in ('keyring', 'keyring_jobs') and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)
-      and not (n.nspname = 'keyring' and g.grantee = 'keyring_mover'::regrole and g.privilege_type = 'USAGE')`,
+      and not (n.nspname = 'keyring' and g.grantee in ('keyring_mover'::regrole, 'keyring_auditor'::regrole)
+        and g.privilege_type = 'USAGE')`,
+  'a key, a ciphertext or a digest that the auditor may read, or anything that it may change': `
+    select a.attrelid::regclass, a.attname, p from pg_attribute a join pg_class c on c.oid = a.attrelid,
+      unnest(array['select', 'insert', 'update', 'references']) p
+    where c.relnamespace in ('keyring'::regnamespace, 'keyring_jobs'::regnamespace, 'public'::regnamespace)
+      and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped
+      and has_column_privilege('keyring_auditor', a.attrelid, a.attnum, p)
+      and (p <> 'select' or a.attname ~ '(wrapped|encrypted|digest|ciphertext)' or c.oid = 'public.secrets'::regclass)
+    union all
+    select c.oid::regclass, 'rows', 'delete' from pg_class c
+    where c.relkind in ('r', 'p') and c.relnamespace in ('keyring'::regnamespace, 'public'::regnamespace)
+      and (has_table_privilege('keyring_auditor', c.oid, 'delete') or has_table_privilege('keyring_auditor', c.oid, 'truncate'))`,
+  // Supabase's own schemas, and whatever else is in the database.
+  'a schema besides its own, and those that everybody uses, that the service may use': `
+    select nspname from pg_namespace
+    where has_schema_privilege('keyring_service', oid, 'usage')
+      and nspname not in ('keyring', 'keyring_jobs', 'public', 'auth', 'pg_catalog', 'information_schema')
+      and nspname !~ '^pg_(toast|temp)'`,
+  'a way for the service to change an entry of the trail, a receipt, or what a token may do': `
+    select a.attrelid::regclass, a.attname from pg_attribute a
+    where a.attnum > 0 and (
+      a.attrelid in ('keyring.audit_log'::regclass, 'keyring.receipts'::regclass)
+        and has_column_privilege('keyring_service', a.attrelid, a.attnum, 'update')
+      or a.attrelid = 'keyring.api_tokens'::regclass and has_column_privilege('keyring_service', a.attrelid, a.attnum, 'update')
+        and a.attname not in ('last_used_at', 'revoked_at', 'revoked_by'))
+    union all
+    select t, 'rows' from unnest(array['keyring.audit_log'::regclass, 'keyring.receipts', 'keyring.approvals']) t
+    where has_table_privilege('keyring_service', t, 'delete') or has_table_privilege('keyring_service', t, 'truncate')`,
+  'a privilege of users that the service has without becoming one': `
+    select c.oid::regclass from pg_class c
+    where c.oid = 'public.projects'::regclass and has_table_privilege('keyring_service', c.oid, 'delete')`,
   'anything that keyring_service owns, or keyring_mover but for its functions': `
     select classid::regclass, objid from pg_shdepend
     where dbid = (select oid from pg_database where datname = current_database()) and deptype = 'o'
@@ -88,10 +121,10 @@ const offenders: Record<string, string> = {
       or g.privilege_type = 'UPDATE' and a.attname in ('value_encrypted', 'encryption_key_id')))`,
   'a way for a request’s role to become one of ours': `
     select member::regrole, roleid::regrole from pg_auth_members
-    where roleid in ('keyring_owner'::regrole, 'keyring_mover'::regrole, 'keyring_service'::regrole)
-      and (member::regrole)::text in ('anon', 'authenticated', 'service_role', 'keyring_service')`,
+    where roleid in ('keyring_owner'::regrole, 'keyring_mover'::regrole, 'keyring_service'::regrole, 'keyring_auditor'::regrole)
+      and (member::regrole)::text in ('anon', 'authenticated', 'service_role', 'keyring_service', 'keyring_auditor')`,
   'a role of ours that could log in, bypass policies or rule': `
-    select rolname from pg_roles where rolname in ('keyring_owner', 'keyring_mover', 'keyring_service')
+    select rolname from pg_roles where rolname in ('keyring_owner', 'keyring_mover', 'keyring_service', 'keyring_auditor')
       and (rolcanlogin or rolbypassrls or rolsuper or rolcreaterole or rolcreatedb or rolreplication)`,
   'a privilege of a request’s role on ciphertext': `
     select r, p from unnest(array['anon', 'authenticated', 'service_role']) r, unnest(array['select', 'insert', 'update']) p
@@ -143,6 +176,10 @@ test('only keyring_owner may delete, truncate or alter what it owns: the service
   );
   const may = Object.fromEntries(grants.map((grant) => [grant.table, grant.may]));
   expect(may['audit_log']).toBe('select');
+  expect(may['audit_seals']).toBe('insert select');
+  expect(may['audit_checkpoints']).toBe('select');
+  expect(may['audit_archives']).toBe('select');
+  expect(may['audit_sealer']).toBe('select');
   expect(may['encrypted_columns']).toBe('select');
   expect(may['encryption_keys']).toBe('insert select');
   expect(may['keyrings']).toBe('insert select');

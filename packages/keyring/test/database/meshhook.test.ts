@@ -43,7 +43,7 @@ describe('over MeshHook’s own schema', () => {
     const after = await inventory(admin);
     expect(before.filter((line) => !after.includes(line))).toEqual([]);
     expect(before.filter((line) => line.startsWith('secret '))).toHaveLength(3);
-    // What came: two columns, policies for our three roles, the fence, a reference.
+    // What came: two columns, an index for lists, policies for our roles, the fence, a reference.
     expect(
       after
         .filter((line) => !before.includes(line))
@@ -54,6 +54,9 @@ describe('over MeshHook’s own schema', () => {
         "column secrets encryption_key_id",
         "column secrets value_written_at",
         "constraint secrets FOREIGN",
+        "index CREATE INDEX",
+        "policy public.audit_log Keyring",
+        "policy public.projects Keyring",
         "policy public.projects Keyring",
         "policy public.projects Keyring",
         "policy public.projects Keyring",

@@ -75,12 +75,13 @@ describe('deleting a project', () => {
       [project.id],
     );
     await remove(admin, project);
-    const trail = await admin.run('select action, subject from keyring.audit_log where project_id = $1 order by id', [
-      project.id,
-    ]);
+    const trail = await admin.run(
+      'select action, subject, principal_kind as kind from keyring.audit_log where project_id = $1 order by id',
+      [project.id],
+    );
     expect(trail).toEqual([
-      { action: 'key.made', subject: 'key:1' },
-      { action: 'project.deleted', subject: `project:${project.id}` },
+      { action: 'key.made', subject: 'key:1', kind: null },
+      { action: 'project.deleted', subject: `project:${project.id}`, kind: 'system' },
     ]);
   });
 

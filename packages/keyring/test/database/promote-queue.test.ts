@@ -78,7 +78,9 @@ test('a promote gets through 32 writers that never pause, after the transactions
   const during = crowd.ended() - before;
   const old = await rowsUnder(admin, project, v1);
 
-  await crowd.until(crowd.ended() + 4 * WRITERS);
+  // Each of them has come to its turn, and goes on for a while.
+  await expect.poll(crowd.refused, { interval: 5 }).toBe(WRITERS);
+  await crowd.until(crowd.ended() + 2 * WRITERS);
   const refused = crowd.refused();
   await crowd.stop();
   // Each writer ends the transaction it was in, perhaps one more that was queued before the promote, and those that were

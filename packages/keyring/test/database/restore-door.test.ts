@@ -29,10 +29,11 @@ test('an old row comes back through the door, and only until its transaction end
   await owner.run('commit');
   expect(await outcome(restore(owner, project, project.keys[0]))).toBe('MK001');
   const [entry] = await owner.run(
-    `select reason, actor from keyring.audit_log where action = 'restore.door_opened' order by id desc limit 1`,
+    `select reason, actor, principal_kind as kind from keyring.audit_log where action = 'restore.door_opened' order by id desc limit 1`,
   );
   expect(entry).toEqual({
     reason: 'ticket 4711',
+    kind: 'system',
     actor: `database:${await owner.value<string>('select session_user')}`,
   });
 });

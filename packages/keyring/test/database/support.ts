@@ -107,7 +107,12 @@ export async function makeProject(by: Session, versions = 2): Promise<Project> {
   return { id, owner, keys: keys as unknown as Project['keys'] };
 }
 
-const wrappingKey = '00000000-0000-4000-8000-00000000001a';
+export const wrappingKey = '00000000-0000-4000-8000-00000000001a';
+
+/** A wrapped key: well-formed, and naming its wrapping key; nothing in it opens. */
+export function wrapped(wrappingKeyId: string): Buffer {
+  return Buffer.concat([Buffer.from([1, 1]), Buffer.from(wrappingKeyId.replaceAll('-', ''), 'hex'), randomBytes(60)]);
+}
 
 /** A data key version whose wrapped bytes are anything of the right length: the database never opens them. */
 export async function addVersion(by: Session, projectId: string, version: number): Promise<string> {
@@ -115,11 +120,12 @@ export async function addVersion(by: Session, projectId: string, version: number
     `insert into keyring.wrapping_keys (id, version, fingerprint) values ($1, 1, $2) on conflict do nothing`,
     [wrappingKey, randomBytes(32)],
   );
+  await by.run('insert into keyring.installation (wrapping_key_id) values ($1) on conflict do nothing', [wrappingKey]);
   const id = randomUUID();
   await by.run(
     `insert into keyring.encryption_keys (id, project_id, version, wrapped_key, wrapping_key_id, fingerprint)
      values ($1, $2, $3, $4, $5, $6)`,
-    [id, projectId, version, randomBytes(78), wrappingKey, randomBytes(32)],
+    [id, projectId, version, wrapped(wrappingKey), wrappingKey, randomBytes(32)],
   );
   return id;
 }

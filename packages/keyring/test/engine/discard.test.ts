@@ -99,7 +99,11 @@ test('a discarded row is gone with its entry and on the record, and its rotation
     reason: 'does_not_open',
     rotationId,
   });
-  expect(await auditSince(installation, before)).toEqual({ 'quarantine.discarded': 1, 'secret.deleted': 1 });
+  expect(await auditSince(installation, before)).toEqual({
+    'approval.waived': 1,
+    'quarantine.discarded': 1,
+    'secret.deleted': 1,
+  });
   const [deleted, discarded] = await keyring.audit.list({ projectId: project.id, limit: 2 });
   expect(discarded).toMatchObject({
     action: 'quarantine.discarded',
@@ -137,7 +141,7 @@ test('a row of another table is discarded by its label and id', async () => {
   expect(entry).toMatchObject({ label: WEBHOOKS, rowId: webhook, name: undefined });
   const before = await auditPosition(installation);
   await keyring.quarantine.discard(entry, reason);
-  expect(await auditSince(installation, before)).toEqual({ 'quarantine.discarded': 1 });
+  expect(await auditSince(installation, before)).toEqual({ 'approval.waived': 1, 'quarantine.discarded': 1 });
   project.secrets.delete('SECRET_2');
   project.webhooks.delete(webhook);
   await keyring.rotations.resume(rotationId);
@@ -207,7 +211,11 @@ test('of two that discard the same row one wins, and the other is told that it i
   const before = await auditPosition(installation);
   const slow = await interrupting(() => other.quarantine.discard(row, { reason: 'first' }));
   expect(await codeOf(slow.quarantine.discard(row, { reason: 'second' }))).toBe('not_quarantined');
-  expect(await auditSince(installation, before)).toEqual({ 'quarantine.discarded': 1, 'secret.deleted': 1 });
+  expect(await auditSince(installation, before)).toEqual({
+    'approval.waived': 1,
+    'quarantine.discarded': 1,
+    'secret.deleted': 1,
+  });
 
   await keyring.secrets.put(project.id, 'SECRET_2', 'anew');
   await spoil('SECRET_2');

@@ -67,7 +67,6 @@ async function fail(): Promise<void> {
 test.each([
   ['turned back', rollBack],
   ['canceled', cancel],
-  ['failed', fail],
 ])('a project whose rotation was %s is not due for a day, whatever its age and use', async (_, giveUp) => {
   await limitOfUse(5);
   await wait('100 days');
@@ -78,6 +77,17 @@ test.each([
   expect(await codeOf(keyring.rotations.request({ projects: { due: true } }))).toBe('nothing_to_rotate');
   await wait('1 hour');
   expect(await due()).toMatchObject([{ by_usage: true }]);
+});
+
+test('a project whose rotation failed is not due for an hour, and twice as long after each that fails', async () => {
+  await wait('100 days');
+  for (const hours of [1, 2, 4, 8, 16, 24, 24]) {
+    await fail();
+    await wait(`${String(hours)} hours -1 second`);
+    expect(await due()).toEqual([]);
+    await wait('1 second');
+    expect(await due()).toMatchObject([{ by_age: true }]);
+  }
 });
 
 test('a version that was promoted since is due as any other', async () => {

@@ -212,14 +212,14 @@ test('a rollback part-way turns back what moved, cancels what had not begun, and
   let ends = 0;
   const stop = new AbortController();
   const stopping = await opened(
-    ({ text, values }) => {
+    ({ text }) => {
       // The first set has ended, the second is swept in part, the third has not begun.
       if (text.includes('set state = $2, finished_at')) ends += 1;
-      if (ends > 0 && text.includes('with moved as') && values?.length === 6) stop.abort();
+      if (ends > 0 && text.includes('with moved as')) stop.abort();
     },
     { rotationConcurrency: 1, rotationSetSize: 13, sweepBatchSize: 5 },
   );
-  const { id } = await stopping.rotations.request({ projects: 'all' });
+  const { id } = await stopping.rotations.request({ projects: 'all', pace: 'full' });
   expect(await codeOf(stopping.rotations.run(id, { signal: stop.signal }))).toBe('interrupted');
   await keyring.rotations.rollback(id);
   const end = await keyring.rotations.run(id);
@@ -300,7 +300,7 @@ test('canceling part-way takes out what is not promoted, and the rest goes on to
     },
     { rotationConcurrency: 1, rotationSetSize: 13, sweepBatchSize: 5 },
   );
-  const { id } = await stopping.rotations.request({ projects: 'all' });
+  const { id } = await stopping.rotations.request({ projects: 'all', pace: 'full' });
   expect(await codeOf(stopping.rotations.run(id, { signal: stop.signal }))).toBe('interrupted');
   expect(await keyring.rotations.cancel(id)).toMatchObject({
     state: 'running',
@@ -438,7 +438,10 @@ test('small projects are looked up by their index, in a table that one large pro
     expect((await own.rotations.run(id)).state).toBe('completed');
     await own.close();
     const rows = chosen.reduce((sum, { secrets }) => sum + secrets.size, 0);
-    await expect.poll(async () => (await counted()).updates - before.updates, { timeout: 30_000 }).toBe(rows);
+    // At least: what other connections changed before may be told only now.
+    await expect
+      .poll(async () => (await counted()).updates - before.updates, { timeout: 30_000 })
+      .toBeGreaterThanOrEqual(rows);
     return (await counted()).read - before.read;
   };
   // Others may tell late of what they read while the table was small.

@@ -57,7 +57,7 @@ test('a polite rotation past its beginning reads beside its batches, and takes t
   let underWay = 0;
   let most = 0;
   const rotator = await installation.open({
-    sweepBatchSize: 1,
+    sweepBatchSize: 10,
     wrap: (database) =>
       interceptDatabase(database, async ({ statement, send }) => {
         if (statement.name === 'secret_select') probes += 1;

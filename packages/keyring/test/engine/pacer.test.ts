@@ -73,7 +73,7 @@ describe('politely', () => {
 
   test('many slow rows use up the beginning by their time', async () => {
     const { pacer, batch, state } = world();
-    state.batchMs = 100;
+    state.batchMs = 400;
     for (let done = 0; done < 5; done++) await batch(1);
     expect(pacer.report.batches).toBe(2);
   });
@@ -81,6 +81,7 @@ describe('politely', () => {
   test('batches take half of the time while nothing gets slower', async () => {
     const { pacer, batches, pastTheBeginning, state } = world();
     await pastTheBeginning();
+    await batches(100);
     const from = state.now;
     await batches(100);
     expect((100 * state.batchMs) / (state.now - from)).toBeCloseTo(0.5, 1);
@@ -107,10 +108,10 @@ describe('politely', () => {
     expect(soon.share).toBeLessThan(0.5);
     expect(soon.batchSize).toBeLessThan(100);
     await batches(300);
-    expect(pacer.report).toMatchObject({ share: 0.05, batchSize: 10 });
+    expect(pacer.report).toMatchObject({ share: 0.008, batchSize: 50 });
     state.besideReadMs = 1;
-    await batches(60);
-    expect(pacer.report.share).toBeGreaterThan(0.05);
+    await batches(20);
+    expect(pacer.report.share).toBeGreaterThan(0.008);
     expect(pacer.report.share).toBeLessThan(0.5);
     await batches(1_000);
     expect(pacer.report).toMatchObject({ share: 0.5, batchSize: 100 });
@@ -126,7 +127,7 @@ describe('politely', () => {
     await batches(1_000);
     const { share, recoveries } = pacer.report;
     expect(share).toBe(0.5);
-    const needed = Math.ceil(Math.log(0.05 / 0.5) / Math.log(0.7));
+    const needed = Math.ceil(Math.log(0.008 / 0.5) / Math.log(0.7));
     expect(recoveries).toBeGreaterThan(2 * needed);
   });
 
@@ -148,14 +149,14 @@ describe('politely', () => {
     expect(pacer.report.backOffs).toBeGreaterThan(0);
   });
 
-  test('a batch that took minutes buys a rest of seconds', async () => {
+  test('a batch that took minutes buys a rest of half a second', async () => {
     const { batches, pastTheBeginning, state } = world();
     await pastTheBeginning();
     state.batchMs = 300_000;
     await batches(1);
     state.slept = 0;
     await batches(1);
-    expect(state.slept).toBeLessThanOrEqual(2_000);
+    expect(state.slept).toBeLessThanOrEqual(500);
   });
 
   test('a batch that fails lets the next one in', async () => {

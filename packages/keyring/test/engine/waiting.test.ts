@@ -110,7 +110,7 @@ test('a row that is held for longer than the patience blocks its project, and re
   expect((await detailOf(keyring, id)).projectDetails[0]).toMatchObject({
     projectId: held.id,
     errorCode: 'rows_locked',
-    errorDetail: '1 rows are held by other transactions',
+    errorDetail: '1 row is held by other transactions',
   });
   expect(await codeOf(keyring.rotations.request({ projects: [held.id] }))).toBe('rotation_in_progress');
   await holder.query('rollback');

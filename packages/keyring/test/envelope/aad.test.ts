@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import fc from '../../../../test/support/seeded.ts';
 import {
   MAX_LABEL_BYTES,
   MAX_ROW_ID_BYTES,

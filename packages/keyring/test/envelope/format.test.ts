@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import fc from '../../../../test/support/seeded.ts';
 import {
   ENVELOPE_OVERHEAD,
   MAX_PLAINTEXT_BYTES,

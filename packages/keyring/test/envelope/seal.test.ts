@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import fc from '../../../../test/support/seeded.ts';
 import { secretAad } from '../../src/envelope/aad.ts';
 import { MAX_PLAINTEXT_BYTES, parseEnvelope, uuidToBytes } from '../../src/envelope/format.ts';
 import { insecureSealWithNonce, open, seal } from '../../src/envelope/seal.ts';

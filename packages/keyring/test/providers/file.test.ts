@@ -169,7 +169,10 @@ describe('wrapping', () => {
     const provider = await openFileRootKey(uri, { cwd });
     const { fingerprint } = await provider.status();
     await rename(path, `${path}.away`);
-    expect(await provider.status()).toEqual({ healthy: false, fingerprint });
+    expect(await provider.status()).toEqual({
+      ...{ healthy: false, fingerprint },
+      trouble: expect.objectContaining({ code: 'root_key_missing' }),
+    });
     expect(await rejected(provider.wrap(someKey(), context))).toHaveProperty('code', 'root_key_missing');
     await rename(`${path}.away`, path);
     expect(await provider.status()).toEqual({ healthy: true, fingerprint });

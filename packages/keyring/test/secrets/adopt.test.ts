@@ -81,7 +81,11 @@ test('before it is adopted, a row is listed, is not opened, can be put over, and
   const { id } = await keyring.rotations.request({ projects: 'all' });
   expect((await keyring.rotations.run(id)).state).toBe('completed');
   const report = await keyring.doctor();
-  expect(report.findings.map((finding) => [finding.severity, finding.code])).toEqual([['warning', 'not_encrypted']]);
+  expect(report.findings.map((finding) => [finding.severity, finding.code])).toEqual([
+    ['warning', 'not_encrypted'],
+    ['warning', 'no_backup'],
+    ['warning', 'single_admin'],
+  ]);
   expect((await keyring.secrets.put(projectId, 'OLD', 'put over')).created).toBe(false);
   expect((await keyring.secrets.get(projectId, 'OLD'))?.value).toBe('put over');
   expect((await keyring.secrets.adopt()).found).toBe(0);

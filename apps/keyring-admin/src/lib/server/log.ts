@@ -1,14 +1,7 @@
-/** Lines for the person who started the server. No line ever holds a value, a key or a token. */
-export interface Log {
-  info(line: string): void;
-  error(line: string): void;
-}
+import { eventLog, type Log } from '@meshhook/keyring-worker';
+import type { Settings } from './env.ts';
 
-export const consoleLog: Log = {
-  info: (line) => {
-    console.log(line);
-  },
-  error: (line) => {
-    console.error(line);
-  },
-};
+/** The log of the server, on its standard streams. No line ever holds a value, a key or a token. */
+export function serverLog({ logFormat: format, logLevel: level }: Pick<Settings, 'logFormat' | 'logLevel'>): Log {
+  return eventLog({ format, level, stdout: process.stdout, stderr: process.stderr });
+}

@@ -1,10 +1,10 @@
 import { requireSoundCatalog, type EncryptedColumn } from '../../keyring/columns.ts';
 import type { RotationContext } from '../context.ts';
-import { selectProgresses, type ProjectProgress } from '../project-store.ts';
+import { noteRowsToMove, selectProgresses, type ProjectProgress } from '../project-store.ts';
 import type { Direction } from '../rotation-store.ts';
-import { proveTogether, sweepTogether, type Destination } from './rows.ts';
+import { measure, proveTogether, sweepTogether, totals, type Destination } from './rows.ts';
 import { cancel, end, endSweep, promote, stage, turnBack, type StagedProject } from './steps.ts';
-import { isOfOne } from './together.ts';
+import { isOfOne, setTransaction } from './together.ts';
 
 /**
  * Takes projects of a rotation through its steps together, a few statements for each step, whatever their number. Waits
@@ -21,7 +21,7 @@ export async function advanceTogether(
   direction: Direction,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const projects = await selectProgresses(context.database, rotationId, projectIds);
+  const projects = await setTransaction(context.database, (tx) => selectProgresses(tx, rotationId, projectIds));
   const ended = await (direction === 'forward' ? forward : back)(context, rotationId, projects, signal);
   const done = new Set(ended);
   return projectIds.filter((id) => !done.has(id));
@@ -37,10 +37,16 @@ async function forward(
   const step = pacedSteps(context, signal);
   const requested = at('requested');
   const staged = [...at('staged').filter(isStaged), ...(await step(() => stage(context, rotationId, requested)))];
-  const promoted = [...at('sweeping').filter(isStaged), ...(await step(() => promote(context, rotationId, staged)))];
   const columns = await columnsIfSound(context);
   if (columns === undefined) return [];
-  const swept = await orNone(() => sweepTogether(context, rotationId, toTarget(promoted), columns, signal));
+  // Before the promote, which notes it: another change of each project's row less.
+  const sizes = await orNone(() => measure(context, toTarget(staged), columns));
+  const promoted = await step(() => promote(context, rotationId, staged, sizes));
+  const sweeping = at('sweeping').filter(isStaged);
+  const swept = [
+    ...(await orNone(() => sweepTogether(context, rotationId, toTarget(promoted), sizes, signal))),
+    ...(await sweepAnew(context, rotationId, toTarget(sweeping), columns, signal)),
+  ];
   const verifying = [...at('verifying').filter(isStaged), ...(await step(() => endSweep(context, rotationId, swept)))];
   const proved = await orNone(() => proveTogether(context, toTarget(verifying), columns, signal));
   return step(() => end(context, proved, 'completed'));
@@ -67,9 +73,25 @@ async function back(
   ];
   const columns = await columnsIfSound(context);
   if (columns === undefined) return canceled;
-  const swept = await orNone(() => sweepTogether(context, rotationId, toSource(turned), columns, signal));
+  const swept = await sweepAnew(context, rotationId, toSource(turned), columns, signal);
   const proved = await orNone(() => proveTogether(context, toSource(swept), columns, signal));
   return [...canceled, ...(await step(() => end(context, proved, 'rolled_back')))];
+}
+
+/** A sweep that begins, or begins anew: what there is to move is noted first. */
+function sweepAnew(
+  context: RotationContext,
+  rotationId: string,
+  destinations: readonly Destination[],
+  columns: readonly EncryptedColumn[],
+  signal: AbortSignal,
+): Promise<StagedProject[]> {
+  return orNone(async () => {
+    if (destinations.length === 0) return [];
+    const sizes = await measure(context, destinations, columns);
+    await setTransaction(context.database, (tx) => noteRowsToMove(tx, rotationId, totals(sizes)));
+    return sweepTogether(context, rotationId, destinations, sizes, signal);
+  });
 }
 
 /** What is wrong with the catalog is said of each project by the engine that takes one: then there are no rows to go through here. */

@@ -1,6 +1,7 @@
 import type { Queryable } from '../../db/port.ts';
 import type { RotationProjectState } from '../../api.ts';
 import type { EncryptedColumn } from '../../keyring/columns.ts';
+import { projectsOf } from '../project-store.ts';
 import type { StoredRow } from '../rows.ts';
 
 /** Where projects stand as to their versions: what a rotation's next one follows. */
@@ -31,8 +32,8 @@ export async function stageProjects(
     text: `update keyring.rotation_projects p
            set state = 'staged', staged_at = now(), source_key_id = c.source, target_key_id = c.target,
              error_code = null, error_detail = null
-           from unnest($2::uuid[], $3::uuid[], $4::uuid[]) as c (project_id, source, target)
-           where p.rotation_id = $1 and p.project_id = c.project_id and p.state = 'requested'
+           from ${projectsOf('$2::uuid[], $3::uuid[], $4::uuid[]', 'project_id, source, target', 'requested')} c
+           where p.rotation_id = c.rotation_id and p.project_id = c.project_id and p.state = c.state
            returning p.project_id`,
     values: [
       rotationId,
@@ -44,9 +45,25 @@ export async function stageProjects(
   return new Set(rows.map((row) => row.project_id));
 }
 
-/** The moves that many projects make at once, and what each sets besides. */
+/** staged → sweeping, with what there is to move, where that is known: how many moved. */
+export async function promoteProjects(
+  tx: Queryable,
+  rotationId: string,
+  projects: readonly { readonly projectId: string; readonly rows: number | undefined }[],
+): Promise<number> {
+  const { rowCount } = await tx.query({
+    text: `update keyring.rotation_projects p
+           set state = 'sweeping', promoted_at = coalesce(promoted_at, now()), rows_total = coalesce(p.rows_moved + c.rows, p.rows_total),
+             rows_quarantined = 0, error_code = null, error_detail = null
+           from ${projectsOf('$2::uuid[], $3::bigint[]', 'project_id, rows', 'staged')} c
+           where p.rotation_id = c.rotation_id and p.project_id = c.project_id and p.state = c.state`,
+    values: [rotationId, projects.map((one) => one.projectId), projects.map((one) => one.rows ?? null)],
+  });
+  return rowCount;
+}
+
+/** The other moves that many projects make at once, and what each sets besides. */
 const moves = {
-  promote: `state = 'sweeping', promoted_at = coalesce(promoted_at, now()), error_code = null`,
   turnBack: `state = 'rolling_back', direction = 'back', error_code = null`,
   cancel: `state = 'canceled', finished_at = now(), error_code = 'rolled_back_before_promote'`,
   endSweep: `state = 'verifying', swept_at = coalesce(swept_at, now()), error_code = null`,
@@ -61,8 +78,8 @@ export async function moveProjects(
 ): Promise<number> {
   const { rowCount } = await tx.query({
     text: `update keyring.rotation_projects p set ${moves[move]}, error_detail = null
-           from unnest($2::uuid[], $3::text[]) as c (project_id, state)
-           where p.rotation_id = $1 and p.project_id = c.project_id and p.state = c.state`,
+           from ${projectsOf('$2::uuid[], $3::text[]', 'project_id, state')} c
+           where p.rotation_id = c.rotation_id and p.project_id = c.project_id and p.state = c.state`,
     values: [rotationId, projects.map((one) => one.projectId), projects.map((one) => one.state)],
   });
   return rowCount;
@@ -108,11 +125,12 @@ export interface ProjectRow extends StoredRow {
   readonly projectId: string;
 }
 
-/** The rows that `selectSizes` counts, by each project's index, in one statement: as one moment saw them. */
+/** The rows that `selectSizes` counts, `most` of each at most, by each project's index, in one statement: as one moment saw them. */
 export async function selectRowsOfProjects(
   database: Queryable,
   column: EncryptedColumn,
   projects: readonly ProjectChoice[],
+  most: number,
 ): Promise<ProjectRow[]> {
   const { rows } = await database.query<{
     project_id: string;
@@ -125,9 +143,8 @@ export async function selectRowsOfProjects(
            cross join lateral (
              select t.${column.rowId}::text as id, t.ctid::text as place, t.${column.ciphertext} as envelope, t.${column.keyId} as key_id
              from ${column.table} t where ${ofChosen(column)}
-             -- Looked up project by project, not joined with all of the table.
-             offset 0) n`,
-    values: choiceValues(projects),
+             limit $3) n`,
+    values: [...choiceValues(projects), most],
   });
   return rows.map((row) => ({
     projectId: row.project_id,

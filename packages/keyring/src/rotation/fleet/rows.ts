@@ -1,11 +1,10 @@
-import { transaction, type Queryable } from '../../db/port.ts';
+import { transaction, type Database, type Queryable } from '../../db/port.ts';
 import type { EncryptedColumn } from '../../keyring/columns.ts';
 import type { DataKey } from '../../keyring/key-cache.ts';
 import { wipe } from '../../secret-bytes.ts';
 import type { RotationContext } from '../context.ts';
 import type { ProvedProject } from '../endings.ts';
 import { inLanes } from '../lanes.ts';
-import { noteRowsToMove } from '../project-store.ts';
 import { isUnreadable, RowCrypto, type OpenedRow } from '../rows.ts';
 import { moveRows, replacement, type Replacement } from '../rows-store.ts';
 import {
@@ -16,7 +15,7 @@ import {
   type ProjectSize,
 } from './fleet-store.ts';
 import type { StagedProject } from './steps.ts';
-import { isOfOne, SET_LOCK_WAIT_MS, setTransaction } from './together.ts';
+import { isOfOne, SET_LOCK_WAIT_MS } from './together.ts';
 
 // Projects of more are swept alone: by lanes of their own, in passes, by blocks of the table where that is faster.
 const MOST_ROWS_EACH = 1_000;
@@ -31,15 +30,58 @@ export interface Destination {
   readonly keyId: string;
 }
 
+/** How much there is in a column, of each project that has any. */
+export interface ColumnSizes {
+  readonly column: EncryptedColumn;
+  readonly projects: readonly ProjectSize[];
+}
+
+/** What is to be moved to these versions. */
+export async function measure(
+  { database }: RotationContext,
+  destinations: readonly Destination[],
+  columns: readonly EncryptedColumn[],
+): Promise<ColumnSizes[]> {
+  return sizesOf(
+    database,
+    destinations.map(({ project: { projectId }, keyId }) => ({ projectId, exceptKeyId: keyId })),
+    columns,
+  );
+}
+
+async function sizesOf(
+  database: Database,
+  choices: readonly ProjectChoice[],
+  columns: readonly EncryptedColumn[],
+): Promise<ColumnSizes[]> {
+  const sizes: ColumnSizes[] = [];
+  if (choices.length === 0) return sizes;
+  for (const column of columns) {
+    const select = (tx: Queryable): Promise<ProjectSize[]> => selectSizes(tx, column, choices, MOST_ROWS_EACH);
+    sizes.push({ column, projects: await transaction(database, select, { byIndex: true }) });
+  }
+  return sizes;
+}
+
+/** The rows over all columns, of those projects that are small enough to be counted to the end. */
+export function totals(sizes: readonly ColumnSizes[]): { projectId: string; rows: number }[] {
+  const totals = new Map<string, number>();
+  for (const { projectId, rows } of sizes.flatMap(({ projects }) => projects)) {
+    totals.set(projectId, (totals.get(projectId) ?? 0) + (rows > MOST_ROWS_EACH ? Infinity : rows));
+  }
+  return [...totals].filter(([, rows]) => rows < Infinity).map(([projectId, rows]) => ({ projectId, rows }));
+}
+
 /**
  * Moves every row of small projects to their versions, many projects a batch, by compare-and-set. Gives those of which no row
- * is left: of the others, a row does not open, somebody holds one, or there are too many.
+ * is left: of the others, a row does not open, somebody holds one, or there are too many. `sizes` is what `measure` found; a project that
+ * had nothing then is not looked at.
  */
 export async function sweepTogether(
   context: RotationContext,
   rotationId: string,
   destinations: readonly Destination[],
-  columns: readonly EncryptedColumn[],
+  sizes: readonly ColumnSizes[],
   signal: AbortSignal,
 ): Promise<StagedProject[]> {
   const left = new Set<string>();
@@ -51,8 +93,6 @@ export async function sweepTogether(
   );
   const ready = destinations.filter(({ keyId }) => keys.has(keyId));
   const targets = new Map(ready.map(({ project, keyId }) => [project.projectId, keys.get(keyId)]));
-  const begin = (projects: readonly ProjectSize[]): Promise<void> =>
-    setTransaction(context.database, (tx) => noteRowsToMove(tx, rotationId, projects));
   const sweepRows = async (column: EncryptedColumn, rows: readonly ProjectRow[]): Promise<void> => {
     const read = new Map<string, number>();
     for (const { projectId } of rows) read.set(projectId, (read.get(projectId) ?? 0) + 1);
@@ -68,7 +108,7 @@ export async function sweepTogether(
     });
     for (const [projectId, count] of read) if (moved.get(projectId) !== count) left.add(projectId);
   };
-  await eachColumn(context, columns, ready, { kind: 'sweep', begin, rows: sweepRows }, left, signal);
+  await eachColumn(context, ready, sizes, { kind: 'sweep', rows: sweepRows }, left, signal);
   return ready.filter(({ project }) => !left.has(project.projectId)).map(({ project }) => project);
 }
 
@@ -82,6 +122,11 @@ export async function proveTogether(
   columns: readonly EncryptedColumn[],
   signal: AbortSignal,
 ): Promise<ProvedProject[]> {
+  const sizes = await sizesOf(
+    context.database,
+    destinations.map(({ project: { projectId } }) => ({ projectId, exceptKeyId: undefined })),
+    columns,
+  );
   const left = new Set<string>();
   const verified = new Map<string, number>();
   const expected = new Map(destinations.map(({ project, keyId }) => [project.projectId, keyId]));
@@ -92,7 +137,7 @@ export async function proveTogether(
       verified.set(projectId, (verified.get(projectId) ?? 0) + 1);
     }
   };
-  await eachColumn(context, columns, destinations, { kind: 'verify', rows: readBack }, left, signal);
+  await eachColumn(context, destinations, sizes, { kind: 'verify', rows: readBack }, left, signal);
   return destinations
     .filter(({ project }) => !left.has(project.projectId))
     .map(({ project, keyId }) => ({ progress: project, keyId, verified: verified.get(project.projectId) ?? 0 }));
@@ -100,17 +145,15 @@ export async function proveTogether(
 
 interface Work {
   readonly kind: 'sweep' | 'verify';
-  /** Told of the projects that are small enough, before any of their rows is handed out. */
-  readonly begin?: (projects: readonly ProjectSize[]) => Promise<void>;
   readonly rows: (column: EncryptedColumn, rows: readonly ProjectRow[]) => Promise<void>;
 }
 
 /** Hands out the rows of the projects in each column, whole projects at a time; those that are too large go to `left`. */
 async function eachColumn(
   context: RotationContext,
-  columns: readonly EncryptedColumn[],
   destinations: readonly Destination[],
-  { kind, begin, rows: work }: Work,
+  sizes: readonly ColumnSizes[],
+  { kind, rows: work }: Work,
   left: Set<string>,
   signal: AbortSignal,
 ): Promise<void> {
@@ -121,21 +164,15 @@ async function eachColumn(
   }));
   const choiceOf = new Map(choices.map((choice) => [choice.projectId, choice]));
   const most = (): number => Math.min(pacer?.batchSize(sweepBatchSize) ?? sweepBatchSize, MOST_ROWS_EACH);
-  const sizes = new Map<EncryptedColumn, readonly ProjectSize[]>();
-  for (const column of columns) {
-    const found = await transaction(database, (tx) => selectSizes(tx, column, choices, MOST_ROWS_EACH), {
-      byIndex: true,
-    });
+  for (const { projectId, rows, bytes } of sizes.flatMap(({ projects }) => projects)) {
     // A batch is whole projects, and no larger than the pace allows.
-    for (const { projectId, rows, bytes } of found) if (rows > most() || bytes > MOST_BYTES) left.add(projectId);
-    sizes.set(column, found);
+    if (rows > most() || bytes > MOST_BYTES) left.add(projectId);
   }
-  await begin?.(totals([...sizes.values()].flat().filter(({ projectId }) => !left.has(projectId))));
-  for (const [column, found] of sizes) {
+  for (const { column, projects: found } of sizes) {
     const batch = async ({ projects, rows }: Batch): Promise<void> => {
       const go = async (): Promise<void> => {
         const chosen = projects.flatMap((id) => choiceOf.get(id) ?? []);
-        const read = (tx: Queryable): Promise<ProjectRow[]> => selectRowsOfProjects(tx, column, chosen);
+        const read = (tx: Queryable): Promise<ProjectRow[]> => selectRowsOfProjects(tx, column, chosen, MOST_ROWS_EACH);
         await work(column, await transaction(database, read, { byIndex: true }));
       };
       try {
@@ -145,18 +182,9 @@ async function eachColumn(
         for (const projectId of projects) left.add(projectId);
       }
     };
-    const small = found.filter(({ projectId }) => !left.has(projectId));
+    const small = found.filter(({ projectId }) => choiceOf.has(projectId) && !left.has(projectId));
     await inLanes(batches(small, most), LANES, batch, signal);
   }
-}
-
-function totals(sizes: readonly ProjectSize[]): ProjectSize[] {
-  const projects = new Map<string, ProjectSize>();
-  for (const { projectId, rows, bytes } of sizes) {
-    const before = projects.get(projectId);
-    projects.set(projectId, { projectId, rows: (before?.rows ?? 0) + rows, bytes: (before?.bytes ?? 0) + bytes });
-  }
-  return [...projects.values()];
 }
 
 interface Batch {
@@ -192,7 +220,7 @@ interface Tried {
 
 async function open(context: RotationContext, column: EncryptedColumn, rows: readonly ProjectRow[]): Promise<Tried[]> {
   const tried: Tried[] = [];
-  for (const [projectId, own] of byProject(rows)) {
+  for (const [projectId, own] of Map.groupBy(rows, (row) => row.projectId)) {
     const openRow = await new RowCrypto(context.dataKeys, projectId, column.label).opener(own);
     for (const row of own) {
       const opened = openRow(row);
@@ -209,7 +237,7 @@ async function reseal(
   targets: ReadonlyMap<string, DataKey | undefined>,
 ): Promise<Replacement[]> {
   const replacements: Replacement[] = [];
-  for (const [projectId, own] of byProject(rows)) {
+  for (const [projectId, own] of Map.groupBy(rows, (row) => row.projectId)) {
     const target = targets.get(projectId);
     if (target === undefined) continue;
     const crypto = new RowCrypto(context.dataKeys, projectId, column.label);
@@ -222,14 +250,4 @@ async function reseal(
     }
   }
   return replacements;
-}
-
-function byProject(rows: readonly ProjectRow[]): Map<string, ProjectRow[]> {
-  const projects = new Map<string, ProjectRow[]>();
-  for (const row of rows) {
-    const own = projects.get(row.projectId);
-    if (own === undefined) projects.set(row.projectId, [row]);
-    else own.push(row);
-  }
-  return projects;
 }

@@ -5,7 +5,8 @@ import { finalizeAll, Overtaken, recordCanceled, type ProvedProject } from '../e
 import { promotedEntry, rolledBackEntry, sweptEntry } from '../entries.ts';
 import type { ProjectProgress } from '../project-store.ts';
 import type { Direction } from '../rotation-store.ts';
-import { moveProjects, selectHeads, stageProjects } from './fleet-store.ts';
+import { totals, type ColumnSizes } from './rows.ts';
+import { moveProjects, promoteProjects, selectHeads, stageProjects } from './fleet-store.ts';
 import { setTransaction, together } from './together.ts';
 
 /** A project of a rotation that has its versions. */
@@ -25,10 +26,12 @@ export const stage: Step<ProjectProgress, StagedProject> = (context, rotationId,
       part.map((one) => one.projectId),
     );
     const next = new Map(
-      heads.map(({ projectId, primaryKeyId, latestVersion }) => [
-        projectId,
-        { source: primaryKeyId, key: context.dataKeys.create(projectId, latestVersion + 1) },
-      ]),
+      await Promise.all(
+        heads.map(async ({ projectId, primaryKeyId, latestVersion }) => {
+          const key = await context.dataKeys.create(projectId, latestVersion + 1);
+          return [projectId, { source: primaryKeyId, key }] as const;
+        }),
+      ),
     );
     const staged = part.flatMap((one): StagedProject[] => {
       const versions = next.get(one.projectId);
@@ -51,15 +54,25 @@ export const stage: Step<ProjectProgress, StagedProject> = (context, rotationId,
     return done;
   });
 
-/** staged → sweeping: each new version read back and tried, then the pointers moved. New writes are under them from its commit on. */
-export const promote: Step<StagedProject, StagedProject> = async (context, rotationId, projects) => {
+/**
+ * staged → sweeping: each new version read back and tried, then the pointers moved. New writes are under them from its commit on.
+ * `sizes`: what there is to move.
+ */
+export async function promote(
+  context: RotationContext,
+  rotationId: string,
+  projects: readonly StagedProject[],
+  sizes: readonly ColumnSizes[],
+): Promise<StagedProject[]> {
+  const rows = new Map(totals(sizes).map((size) => [size.projectId, size.rows]));
   const tried = await context.dataKeys.selfTestAll(
     projects.map(({ projectId, targetKeyId }) => ({ projectId, keyId: targetKeyId })),
   );
   const usable = projects.filter(({ targetKeyId }) => tried.has(targetKeyId));
   return together(usable, (part) =>
     movePointers(context, part, 'forward', async (tx, moved) => {
-      if ((await moveProjects(tx, rotationId, moved, 'promote')) < moved.length) throw new Overtaken();
+      const toMove = moved.map(({ projectId }) => ({ projectId, rows: rows.get(projectId) }));
+      if ((await promoteProjects(tx, rotationId, toMove)) < moved.length) throw new Overtaken();
       await context.audit.recordAll(
         tx,
         moved.map((one) => promotedEntry(rotationId, one)),
@@ -67,7 +80,7 @@ export const promote: Step<StagedProject, StagedProject> = async (context, rotat
       return moved.map((one) => ({ ...one, state: 'sweeping', promoted: true }));
     }),
   );
-};
+}
 
 /** sweeping, verifying → rolling back: the pointers to where the rotation found them, and the versions left for ever. */
 export const turnBack: Step<StagedProject, StagedProject> = async (context, rotationId, projects) => {

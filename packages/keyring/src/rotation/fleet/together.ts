@@ -2,6 +2,7 @@ import { sqlState, sqlStates } from '../../db/failures.ts';
 import { transaction, type Database, type Queryable } from '../../db/port.ts';
 import { KeyringError } from '../../errors.ts';
 import { Overtaken } from '../endings.ts';
+import { isNotItsOwn } from '../trouble.ts';
 
 /** How long a step for many projects waits for a row of one of them, before it is tried without that one. */
 export const SET_LOCK_WAIT_MS = 50;
@@ -30,11 +31,8 @@ export async function together<Item, Done>(
   }
 }
 
-// Trouble of the database as a whole, or of whoever asked.
-const ofAll: ReadonlySet<string> = new Set(['database_unreachable', 'interrupted', 'contended']);
-
 /** Could it be the trouble of one project, which must not become that of all? */
 export function isOfOne(error: unknown): boolean {
   if (error instanceof Overtaken) return true;
-  return error instanceof KeyringError && !ofAll.has(error.code) && sqlState(error) !== sqlStates.syntaxError;
+  return error instanceof KeyringError && !isNotItsOwn(error) && sqlState(error) !== sqlStates.syntaxError;
 }

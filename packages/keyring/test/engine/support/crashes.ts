@@ -19,16 +19,16 @@ import {
   type KnownProject,
 } from './world.ts';
 
-const SECRETS = 80;
+/** Of each project, where nothing else is said: so many that a sweep in batches of two takes a while. */
+const MANY = 80;
 
-/** Two projects with so many secrets that a sweep in batches of two takes a while. */
-async function fill(keyring: Keyring): Promise<KnownProject[]> {
+/** Two projects with so many secrets each. */
+async function fill(keyring: Keyring, count: number): Promise<KnownProject[]> {
   const projects: KnownProject[] = [];
   for (const name of ['first', 'second']) {
     const { id } = await keyring.projects.create({ name });
     const secrets = new Map<string, string>();
-    for (let number = 0; number < SECRETS; number++)
-      secrets.set(`SECRET_${String(number)}`, `${name} ${String(number)}`);
+    for (let number = 0; number < count; number++) secrets.set(`SECRET_${String(number)}`, `${name} ${String(number)}`);
     await Promise.all([...secrets].map(([secret, value]) => keyring.secrets.put(id, secret, value)));
     projects.push({ id, name, secrets, webhooks: new Map() });
   }
@@ -36,7 +36,7 @@ async function fill(keyring: Keyring): Promise<KnownProject[]> {
 }
 
 /** Kills a rotating process with SIGKILL at `kills` random moments; after each, another one finishes what it left. */
-export async function killRotatingProcesses(kills: number, random: Random): Promise<string> {
+export async function killRotatingProcesses(kills: number, random: Random, secrets = MANY): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), 'meshhook-kill-'));
   const uri = `file:${path.join(folder, 'root.key')}`;
   await createRootKeyFile(uri);
@@ -44,7 +44,7 @@ export async function killRotatingProcesses(kills: number, random: Random): Prom
   const states: Record<string, number> = {};
   try {
     const keyring = await installation.open();
-    const projects = await fill(keyring);
+    const projects = await fill(keyring, secrets);
     for (let kill = 1; kill <= kills; kill++) {
       const child = spawn(
         process.execPath,
@@ -72,7 +72,7 @@ export async function killRotatingProcesses(kills: number, random: Random): Prom
         const detail = await detailOf(next, id);
         for (const { state } of detail.projectDetails) states[state] = (states[state] ?? 0) + 1;
         expect((await next.rotations.run(id)).state).toBe('completed');
-        await expectReceipts(next, id, 'completed', [SECRETS, SECRETS]);
+        await expectReceipts(next, id, 'completed', [secrets, secrets]);
       }
       await expectEverySecretFresh(installation, next, projects);
       await expectHealthy(next);
@@ -86,17 +86,17 @@ export async function killRotatingProcesses(kills: number, random: Random): Prom
 }
 
 /** Stops PostgreSQL as a crash would, at random statements of rotations; each goes on by itself and completes. */
-export async function crashPostgres(crashes: number, random: Random): Promise<string> {
+export async function crashPostgres(crashes: number, random: Random, secrets = MANY): Promise<string> {
   const { cluster, test } = await startOwnCluster();
   try {
     let installation = await startInstallation({ test });
     const { rootKey } = installation;
-    const projects = await fill(await installation.open());
+    const projects = await fill(await installation.open(), secrets);
     const struck: string[] = [];
     for (let crash = 1; crash <= crashes; crash++) {
-      // Together, two projects are a few dozen statements; alone, some hundreds.
+      // Together, two projects are a few dozen statements; alone, some for each secret.
       const together = crash % 2 === 1;
-      let left = together ? 10 + random(40) : 20 + random(250);
+      let left = together ? 10 + random(40) : 20 + random(3 * secrets);
       let restarted: Promise<void> | undefined;
       const rotator = await installation.open({
         sweepBatchSize: 2,
@@ -118,7 +118,7 @@ export async function crashPostgres(crashes: number, random: Random): Promise<st
       await installation.end().catch(() => undefined);
       installation = await startInstallation({ test, rootKey });
       const next = await installation.open();
-      await expectReceipts(next, id, 'completed', [SECRETS, SECRETS]);
+      await expectReceipts(next, id, 'completed', [secrets, secrets]);
       await expectEverySecretFresh(installation, next, projects);
       await expectHealthy(next);
     }

@@ -3,8 +3,8 @@ import { expect } from 'vitest';
 import type { FaultScenario, FaultWay } from './faults.ts';
 import type { Installation } from './installation.ts';
 import { interceptDatabase } from './intercept.ts';
+import { madeOnce } from './snapshot.ts';
 import {
-  auditPosition,
   auditSince,
   clearProjects,
   codeOf,
@@ -34,15 +34,15 @@ export function emergencyScenario(
 ): FaultScenario<EmergencyWorld> {
   return {
     plans,
-    async prepare() {
+    prepare: madeOnce(installation, async () => {
       await clearProjects(installation);
       const leaking = await makeProject(installation, keyring, { secrets: 3, webhooks: 1 });
       const other = await makeProject(installation, keyring, { secrets: 1 });
       const openRotation = await halfWay(installation, [leaking, other]);
       const keys = await keyring.keys.list({ projectId: leaking.id });
       const keyId = keys.find((key) => key.active)?.id ?? '';
-      return { leaking, other, keyId, openRotation, audited: await auditPosition(installation) };
-    },
+      return { leaking, other, keyId, openRotation };
+    }),
     async act({ keyId }, fault) {
       const struck = await installation.open({
         sweepBatchSize: 1,
@@ -125,14 +125,14 @@ export function suspensionScenario(
 ): FaultScenario<SuspensionWorld> {
   return {
     plans,
-    async prepare() {
+    prepare: madeOnce(installation, async () => {
       await clearProjects(installation);
       const project = await makeProject(installation, keyring, { secrets: 1, webhooks: 1 });
       const rotating = await installation.open();
       await rotating.rotations.run((await rotating.rotations.request({ projects: [project.id] })).id);
       const [old] = await keyring.keys.list({ projectId: project.id });
-      return { project, keyId: old?.id ?? '', audited: await auditPosition(installation) };
-    },
+      return { project, keyId: old?.id ?? '' };
+    }),
     async act({ keyId }, fault) {
       const struck = await installation.open({ wrap: (database) => fault.wrap(database) });
       fault.arm();

@@ -14,13 +14,14 @@ import { secretAad } from '../../../src/envelope/aad.ts';
 import { open, seal } from '../../../src/envelope/seal.ts';
 import { DataKeys } from '../../../src/keyring/data-keys.ts';
 import type { DataKey } from '../../../src/keyring/key-cache.ts';
-import { openWrappingKeys } from '../../../src/keyring/wrapping-keys.ts';
+import { openWrappingKeys } from '../../../src/keyring/open-wrapping-keys.ts';
+import { rootKeysOf } from '../../../src/keyring/root-keys.ts';
 import { generateKey, rootFingerprint } from '../../../src/secret-bytes.ts';
 
 export type Row = Record<string, unknown>;
 
 /** What a test may choose of a keyring, and what stands between it and PostgreSQL. */
-export type OpenOptions = Partial<Omit<KeyringOptions, 'database' | 'rootKey'>> & {
+export type OpenOptions = Partial<Omit<KeyringOptions, 'database'>> & {
   readonly wrap?: (database: Database) => Database;
 };
 
@@ -51,8 +52,12 @@ export interface Installation {
   seal(place: Place, value: string, keyId?: string): Promise<Sealed>;
   /** The same for many rows, by row id, under the primary version. */
   sealAll(column: Omit<Place, 'rowId'>, values: ReadonlyMap<string, string>): Promise<Map<string, Sealed>>;
+  /** Stores so many versions of a project from this one on, made as the library makes them. */
+  staged(projectId: string, from: number, count: number): Promise<void>;
   /** Opens what is stored, with keys read anew. */
   unseal(place: Place, sealed: Sealed): Promise<string>;
+  /** Closes the connections, and keeps the database. */
+  release(): Promise<void>;
   /** Closes the connections, and drops the database. @throws Error when a connection or a lock is left. */
   end(): Promise<void>;
 }
@@ -98,7 +103,7 @@ export async function startInstallation(options: InstallationOptions = {}): Prom
   const admin = await session(test.adminUrl, 'test admin');
   const pool = pgDatabase({ connectionString: test.serviceUrl, maxConnections: 32 });
   const shared: Database = { ...pool, close: async () => undefined };
-  const audit = auditTrail(shared, 'test');
+  const audit = auditTrail('test');
   let before: Promise<unknown> = Promise.resolve();
   // One at a time on the one connection, however many ask at once.
   const next = <T>(work: () => Promise<T>): Promise<T> => {
@@ -109,7 +114,7 @@ export async function startInstallation(options: InstallationOptions = {}): Prom
   let keys: Promise<DataKeys> | undefined;
   // No cache: every key is read, and unwrapped, anew.
   const freshKeys = (): Promise<DataKeys> =>
-    (keys ??= openWrappingKeys(shared, rootKey, audit).then(
+    (keys ??= openWrappingKeys(shared, rootKeysOf(rootKey), audit).then(
       (wrapping) => new DataKeys(shared, wrapping, audit, { keyCacheSize: 1, keyCacheMs: 0, now: () => new Date() }),
     ));
 
@@ -141,7 +146,8 @@ export async function startInstallation(options: InstallationOptions = {}): Prom
       for (const statement of statements) await owner.query(statement);
     },
     open: ({ wrap = (database: Database) => database, ...options } = {}) =>
-      openKeyring({ database: wrap(shared), rootKey, ...options }),
+      // No heartbeats: which statements are sent when is up to the test.
+      openKeyring({ database: wrap(shared), rootKey, heartbeatMs: 3_600_000, ...options }),
     async seal(place, value, keyId) {
       const keys = await freshKeys();
       keys.forgetPrimary(place.projectId);
@@ -154,10 +160,23 @@ export async function startInstallation(options: InstallationOptions = {}): Prom
       const key = await keys.primary(column.projectId);
       return new Map([...values].map(([rowId, value]) => [rowId, sealUnder(key, { ...column, rowId }, value)]));
     },
+    async staged(projectId, from, count) {
+      const keys = await freshKeys();
+      const store = async (): Promise<void> => {
+        const made = Array.from({ length: count }, (_, index) => keys.create(projectId, from + index));
+        await keys.insertAll(shared, await Promise.all(made));
+      };
+      // It has been open for long: the wrapping key may have been rotated since, which the first refusal tells.
+      await store().catch(store);
+    },
     async unseal(place, { keyId, envelope }) {
       const keys = await freshKeys();
       const { key } = await keys.get(place.projectId, keyId);
       return open(key, keyId, envelope, secretAad({ ...place, keyId })).toString('utf8');
+    },
+    release: async () => {
+      await pool.close();
+      await admin.end();
     },
     async end() {
       await pool.close();

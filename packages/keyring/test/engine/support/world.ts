@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { verifyReceipt, type Keyring, type KeyringError, type RotationDetail } from '@meshhook/keyring';
 import { expect } from 'vitest';
+import { canary } from '../../../../../test/support/needles.ts';
 import type { Installation } from './installation.ts';
 
 /** The label and table that tests register beside MeshHook's own secrets. */
@@ -41,12 +42,12 @@ export async function makeProject(
   const project: KnownProject = { id, name, secrets: new Map(), webhooks: new Map() };
   for (let number = 1; number <= secrets; number++) {
     const key = `SECRET_${String(number)}`;
-    const value = `value ${String(number)} of ${name}`;
+    const value = `value ${String(number)} of ${name}, ${canary()}`;
     await keyring.secrets.put(id, key, value);
     project.secrets.set(key, value);
   }
   for (let number = 1; number <= webhooks; number++) {
-    const value = `whsec_${String(number)} of ${name}`;
+    const value = `whsec_${String(number)} of ${name}, ${canary()}`;
     const [next] = await sql<{ id: string }>(`select nextval('public.webhooks_id_seq')::text as id`);
     const rowId = next?.id ?? '';
     const { keyId, envelope } = await seal({ projectId: id, label: WEBHOOKS, rowId }, value);
@@ -130,15 +131,17 @@ export async function expectOneHistory({ sql }: Installation, project: KnownProj
 
 export async function expectHealthy(keyring: Keyring): Promise<void> {
   const { healthy, findings } = await keyring.doctor();
-  expect(findings).toEqual([]);
+  // Nobody backs up a database of a test, has a second admin there, or seals: what becomes of those warnings is tested by itself.
+  const usual = ['no_backup', 'single_admin', 'audit_not_sealed'];
+  expect(findings.filter(({ code }) => !usual.includes(code))).toEqual([]);
   expect(healthy).toBe(true);
 }
 
-/** The audit trail since `after`, oldest first, as `action` and how often. */
+/** The audit trail since `after`, as `action` and how often, without the summaries of reads, which come when their minute is over. */
 export async function auditSince({ sql }: Installation, after: string): Promise<Record<string, number>> {
   const rows = await sql<{ action: string; count: number }>(
     `select action || case outcome when 'succeeded' then '' else ' (' || outcome || ')' end as action, count(*)::int as count
-     from keyring.audit_log where id > $1 group by 1 order by 1`,
+     from keyring.audit_log where id > $1 and action <> 'secret.read' group by 1 order by 1`,
     [after],
   );
   return Object.fromEntries(rows.map((row) => [row.action, row.count]));

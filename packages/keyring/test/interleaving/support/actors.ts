@@ -26,7 +26,8 @@ export type MakeActor = (project: ScheduledProject) => KeyringActor;
 
 // Longer than any schedule: what becomes of those whose patience ends is the business of other tests.
 const waitMs = 60_000;
-const audit = auditTrail({ query: () => Promise.reject(new Error('entries go through transactions')) }, 'test');
+const ACTOR = { name: 'test', kind: 'service' } as const;
+const audit = auditTrail('test');
 
 function actor(
   role: KeyringActor['role'],
@@ -78,7 +79,7 @@ export function writer(
         if (row === undefined || keyId === undefined) throw new Error('no such secret, or no keyring');
         const value = `${secret} by ${name}`;
         const envelope = project.seal(project.version(keyId)!, row.id, value);
-        const write = { id: row.id, projectId: project.projectId, name: secret, envelope, keyId, actor: 'test' };
+        const write = { id: row.id, projectId: project.projectId, name: secret, envelope, keyId, actor: ACTOR };
         const written = await updateSecret(tx, write, row.encryption_key_id);
         return written ? { kind: 'put', name: secret, value } : undefined;
       },
@@ -97,7 +98,7 @@ export function creator(secret: string, { isolation = 'read committed', believes
         const value = `${secret} as it was made`;
         const envelope = project.seal(believes, id, value);
         const keyId = project.key(believes);
-        await insertSecret(tx, { id, projectId: project.projectId, name: secret, envelope, keyId, actor: 'test' });
+        await insertSecret(tx, { id, projectId: project.projectId, name: secret, envelope, keyId, actor: ACTOR });
         return { kind: 'put', name: secret, value };
       },
       { isolation },

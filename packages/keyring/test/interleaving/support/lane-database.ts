@@ -7,7 +7,8 @@ import { open, seal } from '../../../src/envelope/seal.ts';
 import { selectEncryptedColumns, type EncryptedColumn } from '../../../src/keyring/columns.ts';
 import { DataKeys } from '../../../src/keyring/data-keys.ts';
 import type { DataKey } from '../../../src/keyring/key-cache.ts';
-import { openWrappingKeys } from '../../../src/keyring/wrapping-keys.ts';
+import { openWrappingKeys } from '../../../src/keyring/open-wrapping-keys.ts';
+import { rootKeysOf } from '../../../src/keyring/root-keys.ts';
 import { SECRETS_LABEL } from '../../../src/secrets/store.ts';
 import { createTestDatabase, type TestDatabase } from '../../../../../test/support/database.ts';
 import { connect, type Session } from '../../database/support.ts';
@@ -100,8 +101,8 @@ export class LaneDatabase {
     const resetter = await connect(test.adminUrl);
     await resetter.run('set session_replication_role = replica');
     const database = pgDatabase({ connectionString: test.serviceUrl, maxConnections: 2 });
-    const audit = auditTrail(database, 'test');
-    const wrapping = await openWrappingKeys(database, memoryRootKey(), audit);
+    const audit = auditTrail('test');
+    const wrapping = await openWrappingKeys(database, rootKeysOf(memoryRootKey()), audit);
     const options = { keyCacheSize: 100, keyCacheMs: 86_400_000, now: () => new Date() };
     return new LaneDatabase(test, observer, resetter, database, new DataKeys(database, wrapping, audit, options));
   }
@@ -139,7 +140,7 @@ export class LaneDatabase {
     ]);
     const keys: DataKey[] = [];
     for (let version = 1; version <= start.versions; version++) {
-      const made = this.#dataKeys.create(projectId, version);
+      const made = await this.#dataKeys.create(projectId, version);
       const used = version <= start.primary;
       await run(
         `insert into keyring.encryption_keys (id, project_id, version, wrapped_key, wrapping_key_id, fingerprint,

@@ -3,4 +3,5 @@ import type { RequestHandler } from './$types';
 
 // The API answers for itself, trailing slashes and unknown methods included.
 export const trailingSlash = 'ignore';
-export const fallback: RequestHandler = ({ request }) => program().api(request);
+export const fallback: RequestHandler = ({ request, getClientAddress }) =>
+  program().api(request, { address: getClientAddress() });

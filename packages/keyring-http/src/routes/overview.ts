@@ -1,0 +1,30 @@
+import { createRoute } from '@hono/zod-openapi';
+import { permit } from '../access/permit.ts';
+import { answers, bearer, refusals, routes } from '../api.ts';
+import type { ResolvedHandlerOptions } from '../options.ts';
+import { noQuery } from '../schemas/common.ts';
+import { overview } from '../schemas/overview.ts';
+import { wireOverview } from '../wire/overview.ts';
+
+export function overviewRoutes(options: ResolvedHandlerOptions) {
+  const look = createRoute({
+    method: 'get',
+    path: '/api/overview',
+    summary: 'Are we safe, and what comes next? Of the projects that the caller may look at.',
+    security: bearer,
+    middleware: permit(options, 'keys:read', { anyProject: true }),
+    request: { query: noQuery },
+    responses: { 200: answers('how things stand', overview), ...refusals() },
+  });
+
+  return routes().openapi(look, async (c) => {
+    const { keyring, principal } = c.var;
+    const workersAlive = (await options.workers()).filter(({ alive }) => alive).length;
+    const mayApprove = principal.can('access:manage');
+    const awaitingApproval = mayApprove
+      ? (await keyring.access.approvals.list({ open: true, limit: 1000 })).length
+      : null;
+    const found = await keyring.overview({ among: principal.projects });
+    return c.json(wireOverview(found, { awaitingApproval, workersAlive }), 200);
+  });
+}

@@ -1,0 +1,69 @@
+import type { Audit, AuditEntry, AuditFilter } from '../api.ts';
+import type { Database } from '../db/port.ts';
+import { archiveTrail, type ArchiveContext } from './archive.ts';
+import { openArchiveNote } from './archive-note.ts';
+import { verifyAuditArchive } from './archive-file.ts';
+import { requireFilter } from './filter.ts';
+import { auditOrigin } from './note.ts';
+import { selectInstallation, selectLastCheckpoint, selectUnsealedCount } from './seal-store.ts';
+import { checkpointOf, type Sealer } from './sealer.ts';
+import { selectEntries, selectEntriesUpwards } from './store.ts';
+import { selectArchive, selectHeadAt } from './verify-store.ts';
+import { verifyTrail } from './verify.ts';
+
+const EXPORT_PAGE = 1_000;
+
+export interface AuditLogContext extends ArchiveContext {
+  readonly sealer: Sealer;
+}
+
+/** The trail, as its readers see it. */
+export function auditLog({ sealer, ...context }: AuditLogContext): Omit<Audit, 'keptOutside'> {
+  const { database, publicKeys } = context;
+  return {
+    list: ({ limit = 100, before, ...filter } = {}) =>
+      selectEntries(database, requireFilter(filter), { before, limit: Math.min(Math.max(limit, 1), 1000) }),
+    export: (filter = {}) => exportEntries(database, filter),
+    seal: () => sealer.seal(),
+    async checkpoint() {
+      const row = await selectLastCheckpoint(database);
+      if (row === undefined) return undefined;
+      return checkpointOf(row, auditOrigin(await selectInstallation(database)), await publicKeys());
+    },
+    async holds(note) {
+      const [origin, keys] = [auditOrigin(await selectInstallation(database)), await publicKeys()];
+      const checkpoint = checkpointOf({ note }, origin, keys);
+      if (checkpoint === undefined) return false;
+      const hash = await selectHeadAt(database, checkpoint.size);
+      if (hash !== undefined) return hash.toString('base64') === checkpoint.hash;
+      const archive = await selectArchive(database);
+      const told = archive && openArchiveNote(archive.note, origin, keys);
+      return told !== undefined && checkpoint.size <= told.through;
+    },
+    async verify(options = {}) {
+      return verifyTrail({ ...options, database, publicKeys: await publicKeys() });
+    },
+    archive: (options) => archiveTrail(context, options),
+    verifyArchive: async (lines) => verifyAuditArchive(lines, await publicKeys()),
+    async health() {
+      const last = await selectLastCheckpoint(database);
+      const { entries, oldestAt, now } = await selectUnsealedCount(database, last?.floor_id ?? '0');
+      return {
+        unsealed: { entries, oldestAt },
+        lagSeconds: oldestAt === undefined ? 0 : Math.max(0, (now.getTime() - oldestAt.getTime()) / 1000),
+        size: Number(last?.size ?? 0),
+        lastCheckpointAt: last?.signed_at,
+      };
+    },
+  };
+}
+
+async function* exportEntries(database: Database, given: AuditFilter): AsyncIterable<AuditEntry> {
+  const filter = requireFilter(given);
+  for (let after: string | undefined; ;) {
+    const page = await selectEntriesUpwards(database, filter, { after, limit: EXPORT_PAGE });
+    yield* page;
+    after = page.at(-1)?.id;
+    if (page.length < EXPORT_PAGE) return;
+  }
+}

@@ -1,0 +1,110 @@
+import type { KeyPosition, KeyStatus, ProjectIds } from '../api.ts';
+import type { Queryable } from '../db/port.ts';
+import type { InventoryRow } from './store.ts';
+
+export interface PageOf {
+  readonly among: ProjectIds;
+  readonly projectId: string | undefined;
+  readonly search: string | undefined;
+  readonly status: KeyStatus | undefined;
+  readonly due: boolean | undefined;
+  readonly after: KeyPosition | undefined;
+  readonly limit: number;
+}
+
+const isPrimary = 'r.primary_key_id = k.id';
+const isDue = `(s.enabled and (s.due_at <= now() or s.encryptions >= s.max_encryptions))`;
+
+// Each as a condition of its own, so that the planner can answer the rare ones by an index.
+const hasStatus: Readonly<Record<KeyStatus, string>> = {
+  'pre-activation': `k.state = 'enabled' and k.activated_at is null and ${isPrimary} is not true`,
+  active: `k.state = 'enabled' and ${isPrimary}`,
+  deactivated: `k.state = 'enabled' and k.activated_at is not null and ${isPrimary} is not true`,
+  suspended: `k.state = 'disabled'`,
+  compromised: `k.state = 'compromised'`,
+  destroyed: `k.state = 'destroyed'`,
+};
+
+/**
+ * Versions by the name and the id of their project and by version, after a position. What rows name is counted for the projects
+ * of the page alone: counting for all of them would read the whole table of secrets.
+ */
+export async function selectKeyPage(database: Queryable, page: PageOf): Promise<InventoryRow[]> {
+  const { among, projectId, search, status, due, after, limit } = page;
+  const conditions = [
+    '($1::uuid[] is null or p.id = any ($1))',
+    '($2::uuid is null or p.id = $2)',
+    `($3::text is null or position(lower($3) in lower(p.name)) > 0)`,
+    '($8::uuid[] is null or p.id = any ($8))',
+    ...(after === undefined
+      ? ['($4::text is null and $5::uuid is null and $6::integer is null)']
+      : ['(p.name, p.id) >= ($4, $5::uuid)', '((p.name, p.id) > ($4, $5::uuid) or k.version > $6)']),
+    ...(status === undefined ? [] : [hasStatus[status]]),
+    ...(due === undefined ? [] : [`${isPrimary} and ${isDue} = ${String(due)}`]),
+  ];
+  const { rows } = await database.query<InventoryRow>({
+    text: `with page as materialized (
+             select k.id, k.project_id, p.name, k.version, k.state, k.fingerprint, k.created_at, k.activated_at, k.deactivated_at,
+               k.retention_until, k.destroyed_at, coalesce(${isPrimary}, false) as active, coalesce(u.reserved, 0) as encryptions,
+               s.enabled, s.due_at, s.promised_at, s.quiet_hours
+             from public.projects p
+             join keyring.encryption_keys k on k.project_id = p.id
+             left join keyring.keyrings r on r.project_id = p.id
+             left join keyring.key_usage u on u.key_id = k.id
+             left join keyring.scheduled_projects s on s.project_id = p.id and s.key_id = k.id
+             where ${conditions.join('\n and ')}
+             order by p.name, p.id, k.version limit $7
+           ), counted as materialized (
+             select n.encryption_key_id, sum(n.row_count) as rows_naming
+             from keyring.reference_counts_of((select array_agg(distinct g.project_id) from page g)) n
+             group by n.encryption_key_id
+           )
+           select g.id as key_id, g.project_id, g.name as project_name, g.version,
+             case
+               when g.state = 'disabled' then 'suspended'
+               when g.state <> 'enabled' then g.state
+               when g.active then 'active'
+               when g.activated_at is null then 'pre-activation'
+               else 'deactivated'
+             end as status,
+             g.active, coalesce(c.rows_naming, 0) as rows_naming, g.fingerprint, g.encryptions, g.created_at, g.activated_at,
+             g.deactivated_at, g.retention_until, g.destroyed_at,
+             g.enabled as scheduled, g.due_at, g.promised_at, g.quiet_hours
+           from page g left join counted c on c.encryption_key_id = g.id
+           order by g.name, g.project_id, g.version`,
+    values: [
+      among === 'all' ? null : among,
+      projectId ?? null,
+      search ?? null,
+      after?.projectName ?? null,
+      after?.projectId ?? null,
+      after?.version ?? null,
+      limit,
+      (due === true ? await selectPerhapsDue(database) : undefined) ?? null,
+    ],
+  });
+  return rows;
+}
+
+const MOST_LOOKED_UP = 1_000;
+
+/**
+ * Few projects among which all are that are due, by indexes; undefined when they are not few. Of the default policy, those whose
+ * version is old enough for any place in the spread, and some hours besides; of policies of their own, all.
+ */
+async function selectPerhapsDue(database: Queryable): Promise<string[] | undefined> {
+  const { rows } = await database.query<{ project_id: string }>({
+    text: `select d.project_id from (
+             select r.project_id from keyring.rotation_policies g
+             join keyring.keyrings r on r.primary_made_at <= now() - (g.rotate_after
+               - least(coalesce(g.jitter, least(g.rotate_after / 10, interval '7 days')), g.rotate_after - interval '1 day')
+               - interval '3 hours')
+             where g.project_id is null and g.enabled
+             union select o.project_id from keyring.rotation_policies o where o.project_id is not null
+             union select u.project_id from keyring.key_usage u
+             where u.reserved >= (select min(o.max_encryptions) from keyring.rotation_policies o)
+           ) d limit $1`,
+    values: [MOST_LOOKED_UP + 1],
+  });
+  return rows.length > MOST_LOOKED_UP ? undefined : rows.map((row) => row.project_id);
+}

@@ -1,0 +1,9 @@
+import type { KeyringError } from '../errors.ts';
+
+// Of the database as a whole, of whoever asked, or of this process, which was not given the root key that it would need.
+const codes: ReadonlySet<string> = new Set(['database_unreachable', 'interrupted', 'contended', 'wrong_root_key']);
+
+/** Trouble that is no trouble of the one project at work, and must not block it. */
+export function isNotItsOwn({ code }: KeyringError): boolean {
+  return codes.has(code) || code.startsWith('root_key_');
+}
