@@ -1,6 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import type { AuditEntry, AuditFilter, Project } from '@meshhook/keyring';
 import { permit } from '../access/permit.ts';
+import { permittedStream } from '../access/permitted-stream.ts';
 import type { Principal } from '../access/principal.ts';
 import { answers, bearer, bodyRefusals, jsonBody, refusals, routes } from '../api.ts';
 import { readBody } from '../body.ts';
@@ -77,8 +78,7 @@ export function auditRoutes(options: ResolvedHandlerOptions) {
     .openapi(exported, (c) => {
       const { keyring, principal, project } = c.var;
       const entries = keyring.audit.export(filterOf(c.req.valid('query'), principal, project));
-      // What fails on the way cuts the answer off, in the middle of it: the last line is whole or is none.
-      const body = ReadableStream.from(linesOf(entries)).pipeThrough(new TextEncoderStream());
+      const body = permittedStream(options, c, 'audit:read', linesOf(entries));
       // The types of zod-openapi know JSON and text, and no other media type.
       return c.body(body, 200, { 'content-type': 'application/x-ndjson' }) as never;
     })
