@@ -66,7 +66,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
       console.log(searchNeedles(needles, [{ name: 'the log of PostgreSQL', text }]));
     } finally {
       await scratch.stop();
-      await rm(compiled, { recursive: true, force: true });
+      // A process of the tests that is still ending writes into it once more.
+      await rm(compiled, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 });
     }
   };
 }
