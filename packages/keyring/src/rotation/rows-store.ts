@@ -99,18 +99,20 @@ export interface Extent {
   readonly blocks: number;
   /** Bytes of values that are stored beside the table, being too long for it. */
   readonly longBytes: number;
+  /** The file that they are in. Another one later means that the rows were all written anew, as by `vacuum full`, and lie elsewhere. */
+  readonly file: string;
 }
 
 /** How large a column's table is on disk; undefined for a partitioned one, which has no blocks of its own. */
 export async function selectExtent(database: Queryable, column: EncryptedColumn): Promise<Extent | undefined> {
-  const { rows } = await database.query<{ blocks: string; long_bytes: string }>({
+  const { rows } = await database.query<{ blocks: string; long_bytes: string; file: string }>({
     text: `select pg_relation_size(c.oid) / current_setting('block_size')::bigint as blocks,
-             coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) as long_bytes
+             coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) as long_bytes, pg_relation_filenode(c.oid)::text as file
            from pg_catalog.pg_class c where c.oid = $1::text::regclass and c.relkind = 'r'`,
     values: [column.table],
   });
   const [found] = rows;
-  return found && { blocks: Number(found.blocks), longBytes: Number(found.long_bytes) };
+  return found && { blocks: Number(found.blocks), longBytes: Number(found.long_bytes), file: found.file };
 }
 
 /** The oldest transaction that is under way: whatever is not visible yet was written by it or a later one. */

@@ -163,3 +163,45 @@ test('rows are counted once as read back, however long another transaction has b
   const [rotation] = await service.rotations.list({ limit: 1 });
   expect(rotation).toMatchObject({ id, state: 'completed', rows: { moved: ROWS, verified: ROWS } });
 });
+
+test('a table that is written anew, row by row, behind the reader of blocks is read back whole', async () => {
+  const written = Promise.withResolvers<void>();
+  let spoilt: string | undefined;
+  const rotator = await installation.open({
+    sweepBatchSize: 500,
+    wrap: (database) =>
+      interceptDatabase(database, async ({ statement, send }) => {
+        const reading = statement.text.includes('as recent');
+        if (statement.text.includes('pg_snapshot_xmin')) {
+          // Spoilt before the read-back begins: nothing of the row is more recent than that.
+          const [row] = await installation.sql<{ id: string }>(
+            `select id from public.secrets where project_id = $1 order by ctid offset ${String(ROWS / 2 - 50)} limit 1`,
+            [project.id],
+          );
+          spoilt = row?.id;
+          await spoil(spoilt);
+        } else if (reading && statement.values?.[2] === '(0,0)') {
+          const answer = await send();
+          // Full pages instead of half full ones: the row is now on a block that was read before.
+          await installation.asOwner('alter table public.secrets set (fillfactor = 100)');
+          await installation.sql('vacuum full public.secrets');
+          written.resolve();
+          return answer;
+        } else if (reading) await written.promise;
+        return send();
+      }),
+  });
+  const { id, state } = await rotate(rotator);
+  await written.promise;
+  expect(state).toBe('blocked');
+  expect((await service.rotations.get(id))?.quarantine.map(({ rowId }) => rowId)).toEqual([spoilt]);
+});
+
+/** Changes a bit of a stored value, as only somebody who passes the fence can. */
+async function spoil(id: string | undefined): Promise<void> {
+  await installation.behindTheFence(
+    `update public.secrets set value_encrypted = set_byte(value_encrypted, 50, get_byte(value_encrypted, 50) # 1)
+     where id = $1`,
+    [id],
+  );
+}
