@@ -1,5 +1,6 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Queryable } from '../db/port.ts';
-import { requireSoundCatalog } from '../keyring/columns.ts';
+import { requireSoundCatalog, type EncryptedColumn } from '../keyring/columns.ts';
 import { markRolledBack, startRetention } from '../keyring/store.ts';
 import { boundedTransaction } from './bounded.ts';
 import type { RotationContext } from './context.ts';
@@ -20,9 +21,14 @@ export interface ProvedProject {
   readonly keyId: string;
   /** Rows that were read back. */
   readonly verified: number;
+  /** The columns that they were read back in: the registry as it was then. */
+  readonly columns: readonly EncryptedColumn[];
 }
 
-/** The end of a project. @throws Overtaken when somebody else moved it, or a row of it is under another version. */
+/**
+ * The end of a project. @throws Overtaken when somebody else moved it, a row of it is under another version, or the registry is not
+ * what it was when the rows were read back: a column may have come that nobody looked into.
+ */
 export async function finalize(
   context: RotationContext,
   proved: ProvedProject,
@@ -47,7 +53,8 @@ export async function finalizeAll(
   const [first] = proved;
   if (first === undefined) return;
   const { rotationId } = first.progress;
-  await requireSoundCatalog(tx);
+  const columns = await requireSoundCatalog(tx);
+  if (proved.some((one) => !isDeepStrictEqual(one.columns, columns))) throw new Overtaken();
   const projectIds = proved.map(({ progress }) => progress.projectId);
   const retired = await startRetention(tx, projectIds);
   // Keys first, the rotation's rows after them: the order in which the end of a project takes them.

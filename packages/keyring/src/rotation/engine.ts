@@ -7,7 +7,7 @@ import { markRolledBack, movePrimary, selectLatestVersion, selectPrimary } from 
 import type { BlockRange } from './batches.ts';
 import { boundedTransaction, LOCK_WAIT_MS } from './bounded.ts';
 import type { RotationContext } from './context.ts';
-import { block, blockRows, cancel, fail, finalize, Overtaken } from './endings.ts';
+import { block, blockRows, cancel, fail, finalize, Overtaken, type ProvedProject } from './endings.ts';
 import { promotedEntry, rolledBackEntry, sweptEntry } from './entries.ts';
 import {
   moveProject,
@@ -302,7 +302,7 @@ async function verify(
     });
     return 'again';
   }
-  return finalize(context, { progress, keyId: target, verified: proof.verified }, 'completed');
+  return finalize(context, { progress, keyId: target, ...proof }, 'completed');
 }
 
 async function sweepBack(
@@ -317,7 +317,7 @@ async function sweepBack(
   const proof = await proveProject(context, progress, source, signal);
   if (proof === 'blocked') return 'rest';
   if (proof === 'stray') return 'again';
-  return finalize(context, { progress, keyId: source, verified: proof.verified }, 'rolled_back');
+  return finalize(context, { progress, keyId: source, ...proof }, 'rolled_back');
 }
 
 /** Rows that others hold are waited for outside of here, where other projects get their turn meanwhile. */
@@ -386,7 +386,7 @@ async function proveProject(
   progress: ProjectProgress,
   keyId: string,
   signal: AbortSignal,
-): Promise<{ readonly verified: number } | 'stray' | 'blocked'> {
+): Promise<Pick<ProvedProject, 'verified' | 'columns'> | 'stray' | 'blocked'> {
   const columns = await requireSoundCatalog(context.database);
   const { opened, stray, unreadable } = await verifyProject(context, progress.projectId, keyId, columns, signal);
   await boundedTransaction(context.database, (tx) => noteRowsVerified(tx, progress, opened));
@@ -394,7 +394,7 @@ async function proveProject(
     await blockRows(context, progress, unreadable, 0);
     return 'blocked';
   }
-  return stray === 0 ? { verified: opened } : 'stray';
+  return stray === 0 ? { verified: opened, columns } : 'stray';
 }
 
 function versions({ sourceKeyId, targetKeyId }: ProjectProgress): { source: string; target: string } {

@@ -154,6 +154,44 @@ test.each([
   await expectHealthy(keyring);
 });
 
+test.each([
+  ['one project', 1],
+  ['projects together', 3],
+])('a column that is registered during the read-back is read back as well: %s', async (_which, count) => {
+  for (let more = 1; more < count; more++) {
+    const other = (await keyring.projects.create({ name: `other ${String(more)}` })).id;
+    await keyring.secrets.put(other, 'A', 'a');
+  }
+  let registered = false;
+  const rotator = await installation.open({
+    wrap: (database) =>
+      interceptDatabase(database, async ({ statement, send }) => {
+        const answer = await send();
+        // The read-back: of rows under whatever version.
+        const exceptKeyIds = statement.text.includes('as envelope') ? statement.values?.flat().slice(1) : [];
+        if (registered || !exceptKeyIds?.includes(null)) return answer;
+        registered = true;
+        await installation.asOwner(
+          'create table public.tokens (id bigint primary key, project_id uuid not null, token bytea, token_key_id uuid)',
+        );
+        const { keyId, envelope } = await installation.seal(
+          { projectId, label: 'tokens.token', rowId: '1' },
+          'of row 1',
+        );
+        await installation.sql('insert into public.tokens values (2, $1, $2, $3)', [projectId, envelope, keyId]);
+        await installation.asOwner(
+          `select keyring.register_encrypted_column('tokens.token', 'public.tokens', 'token', 'token_key_id')`,
+        );
+        return answer;
+      }),
+  });
+  const { id } = await rotator.rotations.request({ projects: 'all' });
+  expect((await rotator.rotations.run(id)).projects).toMatchObject({ blocked: 1 });
+  expect(registered).toBe(true);
+  const { quarantine } = await detailOf(keyring, id);
+  expect(quarantine).toMatchObject([{ projectId, label: 'tokens.token', rowId: '2', reason: 'does_not_open' }]);
+});
+
 test('a table that is renamed between rotations stays readable: its label is frozen', async () => {
   await addTable('tokens', 'bigint');
   for (const id of ['1', '2', '3']) await addRow('tokens', id, `value ${id}`);

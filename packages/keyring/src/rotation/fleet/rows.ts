@@ -140,7 +140,12 @@ export async function proveTogether(
   await eachColumn(context, destinations, sizes, { kind: 'verify', rows: readBack }, left, signal);
   return destinations
     .filter(({ project }) => !left.has(project.projectId))
-    .map(({ project, keyId }) => ({ progress: project, keyId, verified: verified.get(project.projectId) ?? 0 }));
+    .map(({ project, keyId }) => ({
+      progress: project,
+      keyId,
+      verified: verified.get(project.projectId) ?? 0,
+      columns,
+    }));
 }
 
 interface Work {
