@@ -23,9 +23,19 @@ export const sqlStates = {
   canceled: '57014',
   lockNotAvailable: '55P03',
   syntaxError: '42601',
+  readOnly: '25006',
+  diskFull: '53100',
+  outOfMemory: '53200',
+  ioError: '58030',
 } as const;
 
-const unreachableStates = /^(08|57P0[1235]|25P03|53300|28|3D)/;
+const unreachableStates = /^(08|57P0[1235]|25P0[34]|53300|28|3D)/;
+const serverStates: ReadonlySet<string> = new Set([
+  sqlStates.readOnly,
+  sqlStates.diskFull,
+  sqlStates.outOfMemory,
+  sqlStates.ioError,
+]);
 // The driver's own errors come without a code.
 const unreachableMessages =
   /^(Connection terminated|Client (was closed|has encountered)|Cannot use a pool|timeout e|The server does not support SSL)/;
@@ -34,6 +44,16 @@ const lostPreparedStatement =
   'Behind a transaction-mode pooler that does not track prepared statements, set MESHHOOK_PREPARED_STATEMENTS=off.';
 const remedies: Readonly<Partial<Record<string, string>>> = {
   '42501': 'Grant the role keyring_service to the login of the service.',
+  [sqlStates.canceled]:
+    'It took longer than the `statement_timeout` of the login or the database, which can be raised (`alter role … set statement_timeout`), or somebody canceled it.',
+  [sqlStates.readOnly]:
+    'This is a standby, or read-only by `default_transaction_read_only`: let DATABASE_URL name the primary server.',
+  [sqlStates.diskFull]:
+    'Make room on the disk that PostgreSQL names, then run this again: what was committed is where it was.',
+  [sqlStates.outOfMemory]:
+    'PostgreSQL has no memory left, or no room in its table of locks (`max_locks_per_transaction`): its log says which.',
+  [sqlStates.ioError]:
+    'PostgreSQL cannot read or write its files: look at its log, and at the disk, before anything else.',
   '26000': lostPreparedStatement,
   '42P05': lostPreparedStatement,
 };
@@ -43,6 +63,11 @@ export function sqlState(error: unknown): string | undefined {
   return error instanceof KeyringError && typeof error.details['sqlState'] === 'string'
     ? error.details['sqlState']
     : undefined;
+}
+
+/** No room on its disk or in its memory, a disk that fails, a standby: whatever is asked next meets it as well. */
+export function isOfTheServer(error: unknown): boolean {
+  return serverStates.has(sqlState(error) ?? '');
 }
 
 /** Did the connection, not the statement, fail? What the statement did is then unknown. */

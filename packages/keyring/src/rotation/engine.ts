@@ -46,6 +46,9 @@ const LONGEST_PROMOTE_WAIT_MS = 2_000;
 const FIRST_ROW_WAIT_MS = 20;
 const LONGEST_ROW_WAIT_MS = 1_000;
 
+// A statement that somebody canceled is not canceled again; one that takes too long is.
+const MOST_CANCELED = 3;
+
 // Far more than processes that drive the same rotation can cost each other, far less than for ever.
 const MOST_OVERTAKEN = 20;
 
@@ -105,7 +108,6 @@ const ofTheMoment: ReadonlySet<string> = new Set([
   sqlStates.staleWrapping,
   sqlStates.uniqueViolation,
   sqlStates.lockNotAvailable,
-  sqlStates.canceled,
 ]);
 
 /** A project that cannot go on is blocked by what it met, and never takes the others of its rotation with it. */
@@ -113,10 +115,16 @@ async function stepOrBlock(...args: Parameters<typeof step>): Promise<Advance | 
   try {
     return await step(...args);
   } catch (error) {
-    const passing = !(error instanceof KeyringError) || isNotItsOwn(error) || ofTheMoment.has(sqlState(error) ?? '');
-    const [context, progress, , , signal] = args;
+    const state = sqlState(error) ?? '';
+    const passing = !(error instanceof KeyringError) || isNotItsOwn(error) || ofTheMoment.has(state);
+    const [context, progress, , { attempt }, signal] = args;
     if (passing || signal.aborted || (await ended(context, progress))) throw error;
-    return block(context, progress, error.code, error.message);
+    if (state !== sqlStates.canceled) return block(context, progress, error.code, error.message);
+    if (attempt < MOST_CANCELED) return { retryAfterMs: FIRST_PROMOTE_WAIT_MS, tried: attempt };
+    const detail =
+      'PostgreSQL canceled a statement three times. The `statement_timeout` of the login or the database is too short for ' +
+      'this project: raise it (`alter role … set statement_timeout`), then resume the rotation.';
+    return block(context, progress, 'statement_canceled', detail);
   }
 }
 

@@ -34,5 +34,8 @@ export async function together<Item, Done>(
 /** Could it be the trouble of one project, which must not become that of all? */
 export function isOfOne(error: unknown): boolean {
   if (error instanceof Overtaken) return true;
-  return error instanceof KeyringError && !isNotItsOwn(error) && sqlState(error) !== sqlStates.syntaxError;
+  if (!(error instanceof KeyringError)) return false;
+  // Each project costs a place in PostgreSQL's table of locks: fewer at a time may fit.
+  if (sqlState(error) === sqlStates.outOfMemory) return true;
+  return !isNotItsOwn(error) && sqlState(error) !== sqlStates.syntaxError;
 }
