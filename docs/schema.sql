@@ -308,6 +308,45 @@ create policy keyring_roles on keyring.audit_seals for select to keyring_owner, 
 comment on table keyring.audit_seals is 'The place of each entry in the chain, and the head of the chain there';
 grant insert, select on table keyring.audit_seals to keyring_service;
 
+create table keyring.audit_verifications (
+  scope text not null,
+  verifier uuid,
+  begun_at timestamp with time zone,
+  begun_after bigint,
+  "position" text,
+  verified_at timestamp with time zone,
+  verified_by text,
+  verified_after bigint,
+  verified_through bigint,
+  given text,
+  problem jsonb,
+  constraint audit_verifications_check CHECK (((verified_at IS NULL) = (verified_by IS NULL))),
+  constraint audit_verifications_given_check CHECK ((given = ANY (ARRAY['matches'::text, 'archived'::text]))),
+  constraint audit_verifications_pkey PRIMARY KEY (scope),
+  constraint audit_verifications_position_check CHECK (((length("position") >= 1) AND (length("position") <= 2000))),
+  constraint audit_verifications_scope_check CHECK ((scope = ANY (ARRAY['recent'::text, 'whole'::text]))),
+  constraint audit_verifications_verified_by_check CHECK (((length(verified_by) >= 1) AND (length(verified_by) <= 200)))
+) with (fillfactor=50);
+alter table keyring.audit_verifications owner to keyring_owner;
+alter table keyring.audit_verifications enable row level security;
+alter table keyring.audit_verifications force row level security;
+create policy keyring_note on keyring.audit_verifications for update to keyring_owner, keyring_service using (true) with check (true);
+create policy keyring_roles on keyring.audit_verifications for select to keyring_owner, keyring_service using (true);
+comment on table keyring.audit_verifications is 'The last verification of what is new in the trail and of all of it, and the one that is under way';
+comment on column keyring.audit_verifications."position" is 'The note of the checkpoint up to which all was verified, of what is under way or else of the last';
+comment on column keyring.audit_verifications.problem is 'What a verification found. Stands until one of the whole trail finds nothing';
+grant select on table keyring.audit_verifications to keyring_service;
+grant update on column keyring.audit_verifications.verifier to keyring_service;
+grant update on column keyring.audit_verifications.begun_at to keyring_service;
+grant update on column keyring.audit_verifications.begun_after to keyring_service;
+grant update on column keyring.audit_verifications."position" to keyring_service;
+grant update on column keyring.audit_verifications.verified_at to keyring_service;
+grant update on column keyring.audit_verifications.verified_by to keyring_service;
+grant update on column keyring.audit_verifications.verified_after to keyring_service;
+grant update on column keyring.audit_verifications.verified_through to keyring_service;
+grant update on column keyring.audit_verifications.given to keyring_service;
+grant update on column keyring.audit_verifications.problem to keyring_service;
+
 create view keyring.due_projects (
   project_id uuid,
   key_id uuid,
@@ -3348,7 +3387,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261128000495' $function$;
+AS $function$ select '20261128000520' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

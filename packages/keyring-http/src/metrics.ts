@@ -148,6 +148,16 @@ export async function exposition({ process, database, audit, fleet }: Monitoring
       'When the last checkpoint was signed; 0: never.',
       epoch(audit.lastCheckpointAt),
     );
+    const { whole, recent } = audit.verified;
+    const stands = whole?.problem !== undefined;
+    gauge(
+      'keyring_audit_verified_timestamp_seconds',
+      'When the trail was last verified and found as it was written; 0: never, or what was found stands.',
+      Object.entries({ whole, recent }).map(([scope, look]) => ({
+        labels: { scope },
+        value: epoch(stands ? undefined : look?.at),
+      })),
+    );
   }
   if (fleet !== undefined) {
     gauge('keyring_projects', 'Projects that have a key.', fleet.projects);

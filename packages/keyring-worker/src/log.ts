@@ -2,7 +2,7 @@ import { KeyringError, type Rotation } from '@meshhook/keyring';
 
 const troubles = [
   ...(['start', 'beat', 'claim', 'look', 'schedule', 'seal'] as const),
-  ...(['notify', 'wrapping', 'tidy', 'queue', 'worker'] as const),
+  ...(['notify', 'wrapping', 'verify', 'tidy', 'queue', 'worker'] as const),
 ] as const;
 type TroubleName = `${(typeof troubles)[number]}_trouble`;
 
@@ -19,6 +19,8 @@ export const events = [
   'wrapping_rotation_resumed',
   'projects_overdue',
   'versions_destroyed',
+  'audit_verified',
+  'audit_broken',
   'request_failed',
   'page_failed',
   'note',

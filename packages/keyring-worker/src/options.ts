@@ -8,14 +8,18 @@ export interface ResolvedOptions extends WorkerOptions {
   readonly sealEveryMs: number;
   readonly notifyEveryMs: number;
   readonly wrappingEveryMs: number;
+  readonly verifyEveryMs: number;
+  readonly verifyWholeEveryMs: number;
+  readonly verifyShare: number;
 }
 
 const defaults = {
   ...{ concurrency: 2, partRows: 50_000, lookEveryMs: 1_000, dueEveryMs: 60_000 },
   ...{ sealEveryMs: 2_000, notifyEveryMs: 5_000, wrappingEveryMs: 30_000 },
+  ...{ verifyEveryMs: 300_000, verifyWholeEveryMs: 86_400_000, verifyShare: 10 },
 };
 const required = ['keyring', 'databaseUrl', 'log'];
-const optional = ['version', 'unitSize', 'onCheckpoint', 'notify'];
+const optional = ['version', 'unitSize', 'onCheckpoint', 'readCheckpoint', 'notify'];
 const limits: Record<string, readonly [number, number]> = {
   concurrency: [1, 64],
   unitSize: [1, 500],
@@ -25,6 +29,9 @@ const limits: Record<string, readonly [number, number]> = {
   sealEveryMs: [0, 86_400_000],
   notifyEveryMs: [0, 86_400_000],
   wrappingEveryMs: [0, 86_400_000],
+  verifyEveryMs: [0, 86_400_000],
+  verifyWholeEveryMs: [0, 2_678_400_000],
+  verifyShare: [1, 100],
 };
 
 /**

@@ -13,6 +13,7 @@ import { Courier } from './notifications/courier.ts';
 import type { DeliveryOptions } from './notifications/deliver.ts';
 import { resolveOptions } from './options.ts';
 import { Sealing } from './sealing.ts';
+import { verifying } from './verifying.ts';
 import { forgetDead, left, seen, type Self } from './workers.ts';
 import { WrappingTakeover } from './wrapping.ts';
 
@@ -60,6 +61,14 @@ export interface WorkerOptions {
    * 0: never.
    */
   readonly wrappingEveryMs?: number;
+  /** How often it verifies what is new in the trail, in milliseconds, workers together. Default 300,000; 0: never. */
+  readonly verifyEveryMs?: number;
+  /** How often it verifies all of the trail, workers together. Default a day, at most 31; 0: never. */
+  readonly verifyWholeEveryMs?: number;
+  /** Of its time, in percent, that verifying takes at most, 1 to 100. Default 10. */
+  readonly verifyShare?: number;
+  /** Reads what `onCheckpoint` kept, for verifying. Default: nothing is kept. */
+  readonly readCheckpoint?: () => Promise<string | undefined>;
   /** Where notifications may go, besides https to the public internet. */
   readonly notify?: Pick<DeliveryOptions, 'allowPrivate' | 'allowHttp'>;
 }
@@ -202,8 +211,9 @@ export function startWorker(options: WorkerOptions): Worker {
     await Promise.all(underWay);
   };
 
-  /** Does `what` every so often, for as long as the worker runs. */
+  /** Does `what` every so often, for as long as the worker runs; 0: never. */
   const every = async (ms: number, trouble: Trouble, what: () => Promise<void>): Promise<void> => {
+    if (ms === 0) return;
     const nap = new Nap();
     for (;;) {
       await nap.for(ms, signal);
@@ -253,6 +263,7 @@ export function startWorker(options: WorkerOptions): Worker {
     const version = settings.version ?? (await ownVersion());
     const self = { id, host: hostname(), pid: process.pid, version, concurrency: settings.concurrency };
     const beating = signal.aborted ? undefined : beat(self, over.signal);
+    const look = verifying(keyring.audit, settings, log, signal);
     await Promise.all([
       claim(),
       driving.loop(),
@@ -265,59 +276,55 @@ export function startWorker(options: WorkerOptions): Worker {
           await forgetDead(database);
         },
       ),
-      ...(settings.sealEveryMs === 0
-        ? []
-        : [
-            every(
-              settings.sealEveryMs,
-              new Trouble(log, 'The worker cannot seal the trail', 'The worker seals the trail again.', 'seal_trouble'),
-              async () => {
-                await sealing.round(signal);
-              },
-            ),
-          ]),
-      ...(settings.notifyEveryMs === 0
-        ? []
-        : [
-            every(
-              settings.notifyEveryMs,
-              new Trouble(
-                log,
-                'The worker cannot deliver notifications',
-                'The worker delivers notifications again.',
-                'notify_trouble',
-              ),
-              () => courier.rounds(signal),
-            ),
-          ]),
-      ...(settings.wrappingEveryMs === 0
-        ? []
-        : [
-            every(
-              settings.wrappingEveryMs,
-              new Trouble(
-                log,
-                'The worker cannot go on with the rotation of the wrapping key',
-                'The worker can look after the wrapping key again.',
-                'wrapping_trouble',
-              ),
-              takeOver,
-            ),
-          ]),
-      ...(settings.dueEveryMs === 0
-        ? []
-        : [
-            every(
-              settings.dueEveryMs,
-              new Trouble(
-                log,
-                'The worker cannot keep the schedule',
-                'The worker keeps the schedule again.',
-                'schedule_trouble',
-              ),
-              tick,
-            ),
-          ]),
+      every(
+        settings.sealEveryMs,
+        new Trouble(log, 'The worker cannot seal the trail', 'The worker seals the trail again.', 'seal_trouble'),
+        async () => {
+          await sealing.round(signal);
+        },
+      ),
+      every(
+        settings.notifyEveryMs,
+        new Trouble(
+          log,
+          'The worker cannot deliver notifications',
+          'The worker delivers notifications again.',
+          'notify_trouble',
+        ),
+        () => courier.rounds(signal),
+      ),
+      every(
+        settings.wrappingEveryMs,
+        new Trouble(
+          log,
+          'The worker cannot go on with the rotation of the wrapping key',
+          'The worker can look after the wrapping key again.',
+          'wrapping_trouble',
+        ),
+        takeOver,
+      ),
+      every(
+        settings.dueEveryMs,
+        new Trouble(
+          log,
+          'The worker cannot keep the schedule',
+          'The worker keeps the schedule again.',
+          'schedule_trouble',
+        ),
+        tick,
+      ),
+      ...look.map(({ everyMs, round }) =>
+        every(
+          everyMs,
+          new Trouble(
+            log,
+            'The worker cannot verify the trail',
+            'The worker verifies the trail again.',
+            'verify_trouble',
+          ),
+          round,
+        ),
+      ),
     ]);
     over.abort();
     await beating;

@@ -116,12 +116,50 @@ export interface AuditUnsealed {
   readonly oldestAt: Date | undefined;
 }
 
+/** What workers look at by themselves: what is new since, or all of it. */
+export type AuditScope = 'recent' | 'whole';
+
+/** A verification that ended. */
+export interface AuditLook {
+  readonly at: Date;
+  readonly by: string;
+  /** The place before the first that was looked at: what is before was not. */
+  readonly after: number;
+  /** The last place that was. */
+  readonly through: number;
+  /** What became of the checkpoint that was kept outside the database, as in `AuditVerification`. Undefined: there was none. */
+  readonly given: AuditVerification['given'];
+  /** What was found. It stands until a verification of all of it finds nothing. */
+  readonly problem: AuditProblem | undefined;
+}
+
+export interface AuditVerified {
+  /** The last of all of it, by a worker or by hand. Undefined: there was none. */
+  readonly whole: AuditLook | undefined;
+  /** The last of what was new, by a worker. A finding is one of all of it. */
+  readonly recent: AuditLook | undefined;
+  /** Of all of it, by a worker: when it was begun, and up to which place it is. */
+  readonly underWay: { readonly begunAt: Date; readonly through: number } | undefined;
+}
+
+export interface VerifyDueOptions {
+  /** Nothing is due that was verified within this, in milliseconds. */
+  readonly everyMs: number;
+  /** Of the time, in percent, 1 to 100: between parts it rests. What is found is looked at again at full speed. */
+  readonly share: number;
+  /** Reads the checkpoint that is kept outside the database: the text of the note. Undefined: there is none. */
+  readonly checkpoint?: (() => Promise<string | undefined>) | undefined;
+  readonly signal?: AbortSignal;
+}
+
 export interface AuditHealth {
   readonly unsealed: AuditUnsealed;
   /** Age of the oldest entry without a place. 0: none. */
   readonly lagSeconds: number;
   readonly size: number;
   readonly lastCheckpointAt: Date | undefined;
+  /** What was verified last, and what stands. */
+  readonly verified: AuditVerified;
 }
 
 export interface VerifyAuditOptions {
@@ -186,7 +224,7 @@ export interface Audit {
   keptOutside(kept: boolean): void;
   /**
    * Hashes every entry again, checks every signature, and names the first thing that is not as it was written. Reads one
-   * snapshot, in little memory.
+   * snapshot, in little memory. What it came to is noted, so that all see it, where the database takes notes.
    * @throws KeyringError `invalid_argument` when the given checkpoint is none of this installation; `interrupted`.
    */
   verify(options?: VerifyAuditOptions): Promise<AuditVerification>;
@@ -202,6 +240,14 @@ export interface Audit {
    * @throws KeyringError `audit_broken` naming the place; `invalid_argument`.
    */
   verifyArchive(lines: AsyncIterable<string>): Promise<VerifiedArchive>;
-  /** How far behind sealing is. */
+  /**
+   * Verifies what nobody asked for: all of it from time to time, and what is new since, more often, on top of one of all that found
+   * nothing. One process at a time; another goes on where one stopped, or died. What is found is verified again as a whole, noted, and an
+   * entry, `audit.verified`; so is one of all of it that finds nothing.
+   * @returns undefined when nothing is due, or another process is at it.
+   * @throws KeyringError `interrupted`: whoever is next goes on from there.
+   */
+  verifyDue(scope: AuditScope, options: VerifyDueOptions): Promise<AuditLook | undefined>;
+  /** How far behind sealing is, and what was verified. */
   health(): Promise<AuditHealth>;
 }

@@ -133,7 +133,10 @@ export interface ProcessFacts {
   readonly cacheHits: number;
   readonly cacheMisses: number;
   readonly fenceRefusals: number;
-  /** Sealing or verifying here last found that the trail is not as it was written, or not what a kept checkpoint says. */
+  /**
+   * The trail is not as it was written: sealing here last found that, or the checkpoint that is kept here says so, or what anybody verified
+   * last, which stands until a verification of all of it finds nothing.
+   */
   readonly auditBroken: boolean;
   /** The last checkpoint of the trail could not be kept outside the database from here. */
   readonly checkpointUnkept: boolean;

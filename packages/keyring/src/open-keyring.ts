@@ -5,6 +5,7 @@ import { auditTrail, type AuditTrail } from './audit/audit.ts';
 import { auditLog } from './audit/log.ts';
 import { ReadSummaries } from './audit/reads.ts';
 import { Sealer } from './audit/sealer.ts';
+import { Verifier } from './audit/verifier.ts';
 import { selectBackups } from './backup/store.ts';
 import { requireSchema } from './db/migrate.ts';
 import { pgDatabase } from './db/pg-database.ts';
@@ -32,7 +33,7 @@ import { policies } from './schedule/policies.ts';
 import { adoptSecrets } from './secrets/adopt.ts';
 import { secrets, secretWriters } from './secrets/secrets.ts';
 import { Tally } from './tally.ts';
-import { listInstances } from './upper-keys/instance-store.ts';
+import { listInstances, SILENT_AFTER_MS } from './upper-keys/instance-store.ts';
 import { enterInstance, ownVersion } from './upper-keys/instances.ts';
 import { rootKeys } from './upper-keys/root-rotations.ts';
 import { wrappingKeys as wrappingKeyVersions } from './upper-keys/wrapping-rotations.ts';
@@ -70,9 +71,13 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
       ...{ database, signer: signerFor('audit') },
       publicKeys: () => provenPublicKeys(database, wrappingKeys, 'audit'),
     };
-    const sealing = { ...signing, sealer: new Sealer({ ...signing, now: resolved.now }) };
-    const logOf = (trail: AuditTrail): Audit => watchedAudit(auditLog({ ...sealing, trail }), tally);
     const instance = await enterInstance(database, wrappingKeys, resolved);
+    const sealing = {
+      ...signing,
+      sealer: new Sealer({ ...signing, now: resolved.now }),
+      verifier: new Verifier({ ...signing, instanceId: instance.id, silentAfterMs: SILENT_AFTER_MS }),
+    };
+    const logOf = (trail: AuditTrail): Audit => watchedAudit(auditLog({ ...sealing, trail }), tally);
     const reads = new ReadSummaries(database, resolved);
     const runner = `${resolved.runner}:${randomBytes(4).toString('hex')}`;
     const shared = { ...resolved, database, runner, instance, wrappingKeys, signer: signerFor('receipts') };

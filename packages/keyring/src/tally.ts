@@ -35,7 +35,7 @@ export class Tally {
   /** Writes that the database refused because they came under a version that was no longer primary. */
   fenceRefusals = 0;
   /** Who last found that the trail is not as it was written: each takes back only what it said itself. */
-  readonly auditBrokenFor = new Set<'sealing' | 'verifying' | 'keeping'>();
+  readonly auditBrokenFor = new Set<'sealing' | 'keeping'>();
   /** The last checkpoint of the trail could not be kept outside the database. */
   checkpointUnkept = false;
   readonly #schemes = new Map<string, Scheme>();

@@ -2,7 +2,7 @@ import { KeyringError, pgDatabase } from '@meshhook/keyring';
 import type { Log, WorkerEntry } from '@meshhook/keyring-worker';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { keeper } from '../audit-checkpoint.ts';
+import { keeper, kept } from '../audit-checkpoint.ts';
 import { leaf, wholeNumber } from '../command.ts';
 import { withHost, withKeyring, type App } from '../session.ts';
 import { table, type Column } from '../terminal/table.ts';
@@ -38,6 +38,7 @@ async function work(app: App, concurrency: number): Promise<void> {
         concurrency,
         version: await version(),
         onCheckpoint: keeper(app, keyring),
+        readCheckpoint: () => kept(app),
         log,
         notify: allowedBy(app.settings.notificationsAllow ?? ''),
       });

@@ -17,6 +17,8 @@ const {
   DUE_EVERY_MS = '0',
   CONCURRENCY = '1',
   BATCH_SIZE = '2',
+  VERIFY_WHOLE_EVERY_MS = '0',
+  VERIFY_SHARE = '100',
 } = process.env;
 const say = (what: object): void => void process.stdout.write(`${JSON.stringify(what)}\n`);
 
@@ -52,6 +54,8 @@ const worker = startWorker({
   concurrency: Number(CONCURRENCY),
   dueEveryMs: Number(DUE_EVERY_MS),
   lookEveryMs: 200,
+  verifyWholeEveryMs: Number(VERIFY_WHOLE_EVERY_MS),
+  verifyShare: Number(VERIFY_SHARE),
   unitSize: 8,
   partRows: 1_000,
 });

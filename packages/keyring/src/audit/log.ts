@@ -8,6 +8,8 @@ import { auditOrigin } from './note.ts';
 import { selectInstallation, selectLastCheckpoint, selectUnsealedCount } from './seal-store.ts';
 import { checkpointOf, type Sealer } from './sealer.ts';
 import { selectEntries, selectEntriesUpwards } from './store.ts';
+import { selectVerified } from './verification-store.ts';
+import { noteByHand, type Verifier } from './verifier.ts';
 import { selectArchive, selectHeadAt } from './verify-store.ts';
 import { verifyTrail } from './verify.ts';
 
@@ -15,11 +17,12 @@ const EXPORT_PAGE = 1_000;
 
 export interface AuditLogContext extends ArchiveContext {
   readonly sealer: Sealer;
+  readonly verifier: Verifier;
 }
 
 /** The trail, as its readers see it. */
-export function auditLog({ sealer, ...context }: AuditLogContext): Omit<Audit, 'keptOutside'> {
-  const { database, publicKeys } = context;
+export function auditLog({ sealer, verifier, ...context }: AuditLogContext): Omit<Audit, 'keptOutside'> {
+  const { database, publicKeys, trail } = context;
   return {
     list: ({ limit = 100, before, ...filter } = {}) =>
       selectEntries(database, requireFilter(filter), { before, limit: Math.min(Math.max(limit, 1), 1000) }),
@@ -41,8 +44,13 @@ export function auditLog({ sealer, ...context }: AuditLogContext): Omit<Audit, '
       return told !== undefined && checkpoint.size <= told.through;
     },
     async verify(options = {}) {
-      return verifyTrail({ ...options, database, publicKeys: await publicKeys() });
+      const part = await verifyTrail({ ...options, database, publicKeys: await publicKeys() });
+      // A database that takes no note, as one that is read only, is verified all the same.
+      await noteByHand(database, trail.actor.name, part).catch(() => undefined);
+      const { intact, problem, entries, archived, checkpoints, checkpoint, given, unsealed } = part;
+      return { intact, problem, entries, archived, checkpoints, checkpoint, given, unsealed };
     },
+    verifyDue: (scope, options) => verifier.verifyDue(trail, scope, options),
     archive: (options) => archiveTrail(context, options),
     verifyArchive: async (lines) => verifyAuditArchive(lines, await publicKeys()),
     async health() {
@@ -53,6 +61,7 @@ export function auditLog({ sealer, ...context }: AuditLogContext): Omit<Audit, '
         lagSeconds: oldestAt === undefined ? 0 : Math.max(0, (now.getTime() - oldestAt.getTime()) / 1000),
         size: Number(last?.size ?? 0),
         lastCheckpointAt: last?.signed_at,
+        verified: await selectVerified(database),
       };
     },
   };

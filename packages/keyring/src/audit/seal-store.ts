@@ -103,6 +103,14 @@ export async function selectLastCheckpoint(database: Queryable): Promise<Checkpo
   return rows[0];
 }
 
+/** When the oldest checkpoint that is there was signed. */
+export async function selectFirstSignedAt(database: Queryable): Promise<Date | undefined> {
+  const { rows } = await database.query<{ signed_at: Date }>({
+    text: 'select c.signed_at from keyring.audit_checkpoints c order by c.id limit 1',
+  });
+  return rows[0]?.signed_at;
+}
+
 /** Entries without a place whose id is above `after`, by id. */
 export async function selectUnsealed(
   database: Queryable,

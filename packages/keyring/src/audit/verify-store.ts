@@ -7,6 +7,12 @@ export async function seeOneSnapshot(tx: Queryable): Promise<void> {
   await tx.query({ text: 'set transaction isolation level repeatable read, read only' });
 }
 
+/** The database's own time, exactly: a snapshot's, in the transaction that takes it. */
+export async function selectNow(tx: Queryable): Promise<string> {
+  const { rows } = await tx.query<{ now: string }>({ text: 'select now()::text as now' });
+  return rows[0]?.now ?? '';
+}
+
 /** A place, and the entry that it is of: its fields are null when that is gone. */
 export type SealedRow = { readonly [Field in keyof ChainedEntry]: ChainedEntry[Field] | null } & {
   readonly place: string;
@@ -113,12 +119,16 @@ export async function isAnyBehind(tx: Queryable, place: number): Promise<boolean
   return rowCount > 0;
 }
 
-/** The first entry up to the floor that has no place. */
-export async function selectStowaway(tx: Queryable, floor: string): Promise<string | undefined> {
+/** The first entry above one, up to the floor, that has no place. */
+export async function selectStowaway(
+  tx: Queryable,
+  above: string | undefined,
+  floor: string,
+): Promise<string | undefined> {
   const { rows } = await tx.query<{ id: string }>({
     text: `select l.id::text from keyring.audit_log l left join keyring.audit_seals s on s.entry_id = l.id
-           where l.id <= $1 and s.entry_id is null order by l.id limit 1`,
-    values: [floor],
+           where ($1::bigint is null or l.id > $1) and l.id <= $2 and s.entry_id is null order by l.id limit 1`,
+    values: [above ?? null, floor],
   });
   return rows[0]?.id;
 }

@@ -1,6 +1,7 @@
 import { accessWarnings } from '../access/access.ts';
 import type { DoctorFinding, DoctorReport, QuarantinedRow } from '../api.ts';
-import { selectLastCheckpoint, selectUnsealedCount } from '../audit/seal-store.ts';
+import { selectFirstSignedAt, selectLastCheckpoint, selectUnsealedCount } from '../audit/seal-store.ts';
+import { selectVerified } from '../audit/verification-store.ts';
 import { selectBackups } from '../backup/store.ts';
 import type { Database } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
@@ -16,6 +17,8 @@ import { selectAllKeys, selectColumnProjects, selectReferenceTrouble, selectServ
 const EXAMPLES = 20;
 // Sealers come by every two seconds; an idle transaction does not hold them up.
 const MOST_LAG_MS = 600_000;
+// Workers verify it every day.
+const MOST_UNVERIFIED_MS = 3 * 86_400_000;
 
 interface Examination {
   readonly database: Database;
@@ -200,9 +203,25 @@ async function examineBackups({ database, warning }: Examination): Promise<void>
   }
 }
 
-async function examineTrail({ database, warning }: Examination): Promise<void> {
+async function examineTrail({ database, error, warning }: Examination): Promise<void> {
   const last = await selectLastCheckpoint(database);
+  const { whole } = await selectVerified(database);
+  if (whole?.problem !== undefined) {
+    error(
+      'audit_broken',
+      `The trail is not as it was written, as ${whole.by} found ${whole.at.toISOString()}: ${whole.problem.message}`,
+      'See docs/runbooks/the-audit-chain-is-broken.md. It stands until `mh-keys audit verify` finds nothing.',
+    );
+  }
   const { entries, oldestAt, now } = await selectUnsealedCount(database, last?.floor_id ?? '0');
+  const since = whole === undefined ? await selectFirstSignedAt(database) : whole.at;
+  if (since !== undefined && now.getTime() - since.getTime() > MOST_UNVERIFIED_MS) {
+    warning(
+      'audit_not_verified',
+      `The trail was not verified as a whole since ${since.toISOString()}: what was changed in it was not looked for.`,
+      'Let a worker or the server run, which verify it every day, or run `mh-keys audit verify`.',
+    );
+  }
   if (oldestAt === undefined || now.getTime() - oldestAt.getTime() <= MOST_LAG_MS) return;
   warning(
     'audit_not_sealed',

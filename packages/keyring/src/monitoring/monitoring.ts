@@ -26,6 +26,7 @@ export function monitoring(
 ): Monitoring {
   const history = new History();
   let failedLooks = 0;
+  let foundBroken = false;
   const look = <T>(read: (tx: Queryable) => Promise<T>): Promise<T | undefined> =>
     transaction(database, async (tx) => {
       await tx.query({
@@ -79,7 +80,9 @@ export function monitoring(
       if (databaseFacts !== undefined) await fleet.get();
       const auditFacts = databaseFacts && (await trail.get());
       const { cacheHits, cacheMisses, fenceRefusals, checkpointUnkept, schemes } = tally;
-      const auditBroken = tally.auditBrokenFor.size > 0;
+      // It stands while nobody can look.
+      if (auditFacts !== undefined) foundBroken = auditFacts.verified.whole?.problem !== undefined;
+      const auditBroken = foundBroken || tally.auditBrokenFor.size > 0;
       return {
         process: {
           ...{ version, cacheHits, cacheMisses, fenceRefusals, auditBroken, checkpointUnkept },

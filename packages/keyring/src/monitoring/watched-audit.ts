@@ -27,11 +27,5 @@ export function watchedAudit(audit: Omit<Audit, 'keptOutside'>, tally: Tally): A
       tally.checkpointUnkept = !kept;
       if (kept) brokenFor.delete('keeping');
     },
-    async verify(options) {
-      const verification = await audit.verify(options);
-      if (verification.intact) brokenFor.delete('verifying');
-      else brokenFor.add('verifying');
-      return verification;
-    },
   };
 }

@@ -2,7 +2,15 @@ import { join } from 'node:path';
 import { openKeyring, pgDatabase, type Keyring } from '@meshhook/keyring';
 import { openHost, type Host } from '@meshhook/keyring-embedded';
 import { keyringHandler, tokenDigest } from '@meshhook/keyring-http';
-import { allowedBy, checkpointKeeper, inWords, listWorkers, startWorker, type Log } from '@meshhook/keyring-worker';
+import {
+  allowedBy,
+  checkpointKeeper,
+  inWords,
+  listWorkers,
+  readCheckpointFile,
+  startWorker,
+  type Log,
+} from '@meshhook/keyring-worker';
 import { apiTokenFile } from './api-token.ts';
 import { readSettings, type Settings } from './env.ts';
 import { serverLog } from './log.ts';
@@ -50,15 +58,17 @@ export async function openProgram(settings: Settings, log: Log): Promise<Program
     closers.push(() => keyring.close());
     const { token, file, made } = await apiTokenFile(host.home);
     const working = keyring.as({ name: 'server', kind: 'worker' });
+    const checkpoint = settings.auditCheckpoint ?? join(host.home, 'audit-checkpoint');
     const worker = startWorker({
       ...{ keyring: working, databaseUrl: host.databaseUrl, log },
       onCheckpoint: checkpointKeeper(
-        settings.auditCheckpoint ?? join(host.home, 'audit-checkpoint'),
+        checkpoint,
         (text) => {
           log.info(text);
         },
         keyring.audit,
       ),
+      readCheckpoint: () => (checkpoint === '-' ? Promise.resolve(undefined) : readCheckpointFile(checkpoint)),
       notify: allowedBy(settings.notificationsAllow),
     });
     closers.push(() => worker.stop());
