@@ -435,6 +435,8 @@ CREATE INDEX encryption_keys_unusual ON keyring.encryption_keys USING btree (pro
 CREATE TRIGGER encryption_keys_are_not_truncated BEFORE TRUNCATE ON keyring.encryption_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_truncate();
 CREATE TRIGGER guard_encryption_key BEFORE UPDATE ON keyring.encryption_keys FOR EACH ROW WHEN (old.state = 'destroyed'::text OR new.id IS DISTINCT FROM old.id OR new.project_id IS DISTINCT FROM old.project_id OR new.version IS DISTINCT FROM old.version OR new.algorithm IS DISTINCT FROM old.algorithm OR new.fingerprint IS DISTINCT FROM old.fingerprint OR new.created_at IS DISTINCT FROM old.created_at OR new.state IS DISTINCT FROM old.state OR new.compromised_at IS DISTINCT FROM old.compromised_at OR new.rolled_back_at IS DISTINCT FROM old.rolled_back_at OR new.retention_until IS DISTINCT FROM old.retention_until) EXECUTE FUNCTION keyring.guard_encryption_key();
 CREATE TRIGGER guard_encryption_key_end BEFORE DELETE ON keyring.encryption_keys FOR EACH ROW EXECUTE FUNCTION keyring.guard_encryption_key();
+CREATE TRIGGER guard_key_ends_after AFTER UPDATE OF destroyed_at ON keyring.encryption_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.guard_key_ends();
+CREATE TRIGGER guard_key_ends_before BEFORE UPDATE OF destroyed_at ON keyring.encryption_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.guard_key_ends();
 CREATE TRIGGER zz_keyring_fence_insert BEFORE INSERT ON keyring.encryption_keys FOR EACH ROW WHEN (new.wrapped_key IS NOT NULL) EXECUTE FUNCTION keyring.fence_wrapped_key();
 CREATE TRIGGER zz_keyring_fence_update BEFORE UPDATE ON keyring.encryption_keys FOR EACH ROW WHEN (new.wrapped_key IS NOT NULL AND (old.wrapping_key_id IS DISTINCT FROM new.wrapping_key_id OR old.wrapped_key IS DISTINCT FROM new.wrapped_key)) EXECUTE FUNCTION keyring.fence_wrapped_key();
 create policy keyring_auditor on keyring.encryption_keys for select to keyring_auditor using (true);
@@ -2323,10 +2325,10 @@ AS $function$
     then
       raise exception 'an open rotation needs the version' using errcode = 'MK006';
     end if;
-    for named in select p.code, p.relation, p.column_name from keyring.catalog_problems() p loop
-      raise exception 'rows that name the version could be missed: % (% %)', named.code, named.relation, named.column_name
-        using errcode = 'MK006', hint = 'Mend what keyring.catalog_problems() names.';
-    end loop;
+    if new.state <> 'destroyed' then
+      -- One that is destroyed has this asked once a statement, before the first and after the last of them.
+      perform keyring.require_sound_catalog();
+    end if;
     for named in select r.label, r.row_count from keyring.reference_counts(old.project_id) r
       where r.encryption_key_id = old.id
     loop
@@ -2359,6 +2361,19 @@ AS $function$
   end
   $function$;
 alter function keyring.guard_installation() owner to keyring_owner;
+
+CREATE OR REPLACE FUNCTION keyring.guard_key_ends()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  begin
+    perform keyring.require_sound_catalog();
+    return null;
+  end
+  $function$;
+alter function keyring.guard_key_ends() owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.guard_key_usage()
  RETURNS trigger
@@ -3361,6 +3376,23 @@ AS $function$
   $function$;
 alter function keyring.register_encrypted_column(text,regclass,name,name,name,name) owner to keyring_owner;
 comment on function keyring.register_encrypted_column(text,regclass,name,name,name,name) is 'Registers an encrypted column and puts the fence, the foreign key, grants and policies on its table';
+
+CREATE OR REPLACE FUNCTION keyring.require_sound_catalog()
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  declare
+    named pg_catalog.record;
+  begin
+    for named in select p.code, p.relation, p.column_name from keyring.catalog_problems() p loop
+      raise exception 'rows that name the version could be missed: % (% %)', named.code, named.relation, named.column_name
+        using errcode = 'MK006', hint = 'Mend what keyring.catalog_problems() names.';
+    end loop;
+  end
+  $function$;
+alter function keyring.require_sound_catalog() owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.retention_subject(project uuid, retention interval)
  RETURNS text

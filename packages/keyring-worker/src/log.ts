@@ -19,6 +19,7 @@ export const events = [
   'wrapping_rotation_resumed',
   'projects_overdue',
   'versions_destroyed',
+  'versions_in_use',
   'audit_verified',
   'audit_broken',
   'request_failed',

@@ -227,7 +227,7 @@ export function startWorker(options: WorkerOptions): Worker {
 
   const tick = async (): Promise<void> => {
     // A process that looks a little early is not refused because another one looked in time.
-    const kept = await keepSchedule(keyring, settings.dueEveryMs / 2);
+    const kept = await keepSchedule(keyring, settings.dueEveryMs / 2, signal);
     if (kept.overdue > 0)
       log.error(`${count(kept.overdue, 'project')} overdue: \`mh-keys schedule overdue\` says why.`, {
         event: 'projects_overdue',
@@ -238,6 +238,12 @@ export function startWorker(options: WorkerOptions): Worker {
         event: 'versions_destroyed',
         keys: kept.destroyed,
       });
+    if (kept.inUse.first !== undefined)
+      log.error(
+        `${count(kept.inUse.total, 'old version')} kept past its time, for rows that name it: ${kept.inUse.first} first. ` +
+          'Rotate the project.',
+        { event: 'versions_in_use', keys: kept.inUse.total },
+      );
     if (kept.rotationId === undefined) return;
     log.info(`rotation ${kept.rotationId}: asked for, because its projects are due`, {
       event: 'rotation_due',

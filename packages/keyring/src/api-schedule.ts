@@ -118,6 +118,23 @@ export interface DueRequest {
   readonly plannedFor: Date | undefined;
 }
 
+export interface DestroyedVersions {
+  /** Ids of those that it destroyed. */
+  readonly destroyed: readonly string[];
+  /** Past their retention, and named by rows: brought back by a restore, most likely. Of all of them, the first twenty. */
+  readonly inUse: {
+    readonly total: number;
+    readonly versions: readonly {
+      readonly keyId: string;
+      readonly projectId: string;
+      readonly version: number;
+      readonly rows: number;
+    }[];
+  };
+  /** There may be more to destroy now. */
+  readonly more: boolean;
+}
+
 export interface Policies {
   /**
    * A project's, or the default. @throws KeyringError `unknown_project`.
@@ -161,6 +178,11 @@ export interface Policies {
   requestDue(options?: { readonly atMostEveryMs?: number }): Promise<DueRequest>;
   /** Notes in the trail which projects became overdue since it was last called, and gives their number. */
   noteOverdue(): Promise<number>;
-  /** Destroys versions whose retention is over and that no row names, where their policy says so; gives their ids, 500 at most. */
-  destroyRetired(): Promise<string[]>;
+  /**
+   * Destroys versions whose retention is over and that no row names, where their policy says so: in small sets, each a transaction, 5,000 or
+   * a few more at a time. Any number of processes may call it at any time: one does it, once an hour, and at once where `more` are left.
+   * `signal` stops it between two sets.
+   * @throws KeyringError `unregistered_column`.
+   */
+  destroyRetired(options?: { readonly signal?: AbortSignal }): Promise<DestroyedVersions>;
 }

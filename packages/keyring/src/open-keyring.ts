@@ -99,7 +99,7 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
         },
         keys: keyVersions,
         rotations: rotating,
-        policies: policies({ database, audit: trail, destroyKey: (id, options) => keyVersions.destroy(id, options) }),
+        policies: policies({ database, audit: trail, dataKeys: ownKeys }),
         quarantine: quarantine(context, (id) => rotating.resume(id)),
         rootKeys: {
           ...rootKeys({ ...context, openRoot: (root) => openRoot(root, resolved, tally) }),

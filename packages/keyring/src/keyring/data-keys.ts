@@ -123,6 +123,11 @@ export class DataKeys {
     this.#primaries.delete(projectId);
   }
 
+  /** Forgets these keys. */
+  forget(keyIds: readonly string[]): void {
+    for (const keyId of keyIds) this.#cache.delete(keyId);
+  }
+
   /** Forgets everything, and stops looking for what has expired. */
   close(): void {
     clearInterval(this.#evictions);

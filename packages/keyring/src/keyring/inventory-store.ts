@@ -1,6 +1,28 @@
 import type { KeyPosition, KeyStatus, ProjectIds } from '../api.ts';
+import type { QuietHours } from '../api-schedule.ts';
 import type { Queryable } from '../db/port.ts';
-import type { InventoryRow } from './store.ts';
+
+export interface InventoryRow {
+  readonly key_id: string;
+  readonly project_id: string;
+  readonly project_name: string;
+  readonly version: number;
+  readonly status: string;
+  readonly active: boolean;
+  readonly rows_naming: string;
+  readonly fingerprint: Buffer;
+  readonly created_at: Date;
+  readonly activated_at: Date | null;
+  readonly deactivated_at: Date | null;
+  readonly retention_until: Date | null;
+  readonly destroyed_at: Date | null;
+  /** Of the primary version. */
+  readonly scheduled: boolean | null;
+  readonly due_at: Date | null;
+  readonly promised_at: Date | null;
+  readonly quiet_hours: QuietHours | null;
+  readonly encryptions: string;
+}
 
 export interface PageOf {
   readonly among: ProjectIds;
@@ -26,9 +48,72 @@ const hasStatus: Readonly<Record<KeyStatus, string>> = {
 };
 
 /**
- * Versions by the name and the id of their project and by version, after a position. What rows name is counted for the projects
- * of the page alone: counting for all of them would read the whole table of secrets.
+ * What is told of versions of `projects`, a table of ids and names, by name, id and version. What rows name is counted for these projects
+ * alone: counting for all there are would read the whole table of secrets.
  */
+const inventory = (projects: string, conditions: string, most = ''): string => `
+  with page as materialized (
+    select k.id, k.project_id, p.name, k.version, k.state, k.fingerprint, k.created_at, k.activated_at, k.deactivated_at,
+      k.retention_until, k.destroyed_at, coalesce(${isPrimary}, false) as active, coalesce(u.reserved, 0) as encryptions,
+      s.enabled, s.due_at, s.promised_at, s.quiet_hours
+    from ${projects} p
+    join keyring.encryption_keys k on k.project_id = p.id
+    left join keyring.keyrings r on r.project_id = p.id
+    left join keyring.key_usage u on u.key_id = k.id
+    left join keyring.scheduled_projects s on s.project_id = p.id and s.key_id = k.id
+    where ${conditions}
+    order by p.name, p.id, k.version ${most}
+  ), counted as materialized (
+    select n.encryption_key_id, sum(n.row_count) as rows_naming
+    from keyring.reference_counts_of((select array_agg(distinct g.project_id) from page g)) n
+    group by n.encryption_key_id
+  )
+  select g.id as key_id, g.project_id, g.name as project_name, g.version,
+    case
+      when g.state = 'disabled' then 'suspended'
+      when g.state <> 'enabled' then g.state
+      when g.active then 'active'
+      when g.activated_at is null then 'pre-activation'
+      else 'deactivated'
+    end as status,
+    g.active, coalesce(c.rows_naming, 0) as rows_naming, g.fingerprint, g.encryptions, g.created_at, g.activated_at,
+    g.deactivated_at, g.retention_until, g.destroyed_at,
+    g.enabled as scheduled, g.due_at, g.promised_at, g.quiet_hours
+  from page g left join counted c on c.encryption_key_id = g.id
+  order by g.name, g.project_id, g.version`;
+
+/** All versions of projects, or one version. */
+export async function selectInventory(
+  database: Queryable,
+  {
+    projectId,
+    keyId,
+    limit,
+    among = 'all',
+  }: {
+    projectId?: string | undefined;
+    keyId?: string | undefined;
+    /** Of projects. */
+    limit: number;
+    among?: ProjectIds | undefined;
+  },
+): Promise<InventoryRow[]> {
+  const projects = `(
+    select p.id, p.name from public.projects p
+    where ($1::uuid is null or p.id = $1)
+      and ($4::uuid[] is null or p.id = any ($4))
+      and ($2::uuid is null or p.id = (select k.project_id from keyring.encryption_keys k where k.id = $2))
+      and exists (select from keyring.encryption_keys k where k.project_id = p.id)
+    order by p.name, p.id limit $3
+  )`;
+  const { rows } = await database.query<InventoryRow>({
+    text: inventory(projects, '$2::uuid is null or k.id = $2'),
+    values: [projectId ?? null, keyId ?? null, limit, among === 'all' ? null : among],
+  });
+  return rows;
+}
+
+/** Versions by the name and the id of their project and by version, after a position. */
 export async function selectKeyPage(database: Queryable, page: PageOf): Promise<InventoryRow[]> {
   const { among, projectId, search, status, due, after, limit } = page;
   const conditions = [
@@ -43,35 +128,7 @@ export async function selectKeyPage(database: Queryable, page: PageOf): Promise<
     ...(due === undefined ? [] : [`${isPrimary} and ${isDue} = ${String(due)}`]),
   ];
   const { rows } = await database.query<InventoryRow>({
-    text: `with page as materialized (
-             select k.id, k.project_id, p.name, k.version, k.state, k.fingerprint, k.created_at, k.activated_at, k.deactivated_at,
-               k.retention_until, k.destroyed_at, coalesce(${isPrimary}, false) as active, coalesce(u.reserved, 0) as encryptions,
-               s.enabled, s.due_at, s.promised_at, s.quiet_hours
-             from public.projects p
-             join keyring.encryption_keys k on k.project_id = p.id
-             left join keyring.keyrings r on r.project_id = p.id
-             left join keyring.key_usage u on u.key_id = k.id
-             left join keyring.scheduled_projects s on s.project_id = p.id and s.key_id = k.id
-             where ${conditions.join('\n and ')}
-             order by p.name, p.id, k.version limit $7
-           ), counted as materialized (
-             select n.encryption_key_id, sum(n.row_count) as rows_naming
-             from keyring.reference_counts_of((select array_agg(distinct g.project_id) from page g)) n
-             group by n.encryption_key_id
-           )
-           select g.id as key_id, g.project_id, g.name as project_name, g.version,
-             case
-               when g.state = 'disabled' then 'suspended'
-               when g.state <> 'enabled' then g.state
-               when g.active then 'active'
-               when g.activated_at is null then 'pre-activation'
-               else 'deactivated'
-             end as status,
-             g.active, coalesce(c.rows_naming, 0) as rows_naming, g.fingerprint, g.encryptions, g.created_at, g.activated_at,
-             g.deactivated_at, g.retention_until, g.destroyed_at,
-             g.enabled as scheduled, g.due_at, g.promised_at, g.quiet_hours
-           from page g left join counted c on c.encryption_key_id = g.id
-           order by g.name, g.project_id, g.version`,
+    text: inventory('public.projects', conditions.join('\n and '), 'limit $7'),
     values: [
       among === 'all' ? null : among,
       projectId ?? null,

@@ -7,9 +7,9 @@ import { startOf } from '../schedule/arithmetic/start.ts';
 import { isUuid } from '../validate.ts';
 import type { DataKeys } from './data-keys.ts';
 import { selectExposure } from './exposure-store.ts';
-import { selectKeyPage } from './inventory-store.ts';
+import { selectInventory, selectKeyPage, type InventoryRow } from './inventory-store.ts';
 import { refusal, unknownKey } from './refusal.ts';
-import { endRetention, eraseKey, selectInventory, type InventoryRow } from './store.ts';
+import { endRetention, eraseKey } from './store.ts';
 import { suspension } from './suspension.ts';
 
 /** The inventory of key versions, and the verbs that take one out of use, for a while or for good. */

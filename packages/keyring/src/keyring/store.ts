@@ -1,5 +1,3 @@
-import type { QuietHours } from '../api-schedule.ts';
-import type { ProjectIds } from '../api.ts';
 import { byteaArray } from '../db/binary-array.ts';
 import type { Queryable } from '../db/port.ts';
 
@@ -211,6 +209,28 @@ export async function eraseKey(tx: Queryable, keyId: string): Promise<boolean> {
   return rowCount === 1;
 }
 
+/**
+ * Erases those of these versions that nobody holds, and gives them. PostgreSQL asks of each whether it may go, and refuses all of them
+ * (SQLSTATE MK006, MK008) where one may not.
+ */
+export async function eraseKeys(
+  tx: Queryable,
+  keyIds: readonly string[],
+): Promise<{ keyId: string; projectId: string; version: number }[]> {
+  const { rows } = await tx.query<{ id: string; project_id: string; version: number }>({
+    // Locked without waiting, as the guard would lock each: a row in flight that names one would have all others wait for it.
+    text: `with free as materialized (
+             select k.id from keyring.encryption_keys k
+             where k.id = any ($1) and k.state <> 'destroyed' order by k.id for update skip locked
+           )
+           update keyring.encryption_keys k set state = 'destroyed', wrapped_key = null, destroyed_at = clock_timestamp()
+           from free f where k.id = f.id and k.state <> 'destroyed'
+           returning k.id, k.project_id, k.version`,
+    values: [keyIds],
+  });
+  return rows.map((row) => ({ keyId: row.id, projectId: row.project_id, version: row.version }));
+}
+
 /** Suspends a version; waits for no lock longer than `waitMs` (SQLSTATE 55P03 then). False when it is not enabled. */
 export async function suspendKey(tx: Queryable, keyId: string, waitMs: number): Promise<boolean> {
   await tx.query({
@@ -233,63 +253,4 @@ export async function unsuspendKey(tx: Queryable, keyId: string): Promise<boolea
     values: [keyId],
   });
   return rowCount === 1;
-}
-
-export interface InventoryRow {
-  readonly key_id: string;
-  readonly project_id: string;
-  readonly project_name: string;
-  readonly version: number;
-  readonly status: string;
-  readonly active: boolean;
-  readonly rows_naming: string;
-  readonly fingerprint: Buffer;
-  readonly created_at: Date;
-  readonly activated_at: Date | null;
-  readonly deactivated_at: Date | null;
-  readonly retention_until: Date | null;
-  readonly destroyed_at: Date | null;
-  /** Of the primary version. */
-  readonly scheduled: boolean | null;
-  readonly due_at: Date | null;
-  readonly promised_at: Date | null;
-  readonly quiet_hours: QuietHours | null;
-  readonly encryptions: string;
-}
-
-export async function selectInventory(
-  database: Queryable,
-  {
-    projectId,
-    keyId,
-    limit,
-    among = 'all',
-  }: {
-    projectId?: string | undefined;
-    keyId?: string | undefined;
-    limit: number;
-    among?: ProjectIds | undefined;
-  },
-): Promise<InventoryRow[]> {
-  const { rows } = await database.query<InventoryRow>({
-    text: `with chosen as (
-             select p.id from public.projects p
-             where ($1::uuid is null or p.id = $1)
-               and ($4::uuid[] is null or p.id = any ($4))
-               and ($2::uuid is null or p.id = (select k.project_id from keyring.encryption_keys k where k.id = $2))
-               and exists (select from keyring.encryption_keys k where k.project_id = p.id)
-             order by p.name, p.id limit $3
-           )
-           select i.key_id, i.project_id, i.project_name, i.version, i.status, i.active, i.rows_naming, k.fingerprint,
-             coalesce(u.reserved, 0) as encryptions, i.created_at, i.activated_at, i.deactivated_at, i.retention_until, i.destroyed_at,
-             s.enabled as scheduled, s.due_at, s.promised_at, s.quiet_hours
-           from keyring.key_inventory i
-           join keyring.encryption_keys k on k.id = i.key_id
-           left join keyring.key_usage u on u.key_id = i.key_id
-           left join keyring.scheduled_projects s on s.project_id = i.project_id and s.key_id = i.key_id
-           where i.project_id in (select id from chosen) and ($2::uuid is null or i.key_id = $2)
-           order by i.project_name, i.project_id, i.version`,
-    values: [projectId ?? null, keyId ?? null, limit, among === 'all' ? null : among],
-  });
-  return rows;
 }

@@ -1,9 +1,9 @@
 import type { AuditTrail } from '../audit/audit.ts';
-import type { Keys } from '../api.ts';
 import type { Database } from '../db/port.ts';
+import type { DataKeys } from '../keyring/data-keys.ts';
 
 export interface ScheduleContext {
   readonly database: Database;
   readonly audit: AuditTrail;
-  readonly destroyKey: Keys['destroy'];
+  readonly dataKeys: Pick<DataKeys, 'forget'>;
 }

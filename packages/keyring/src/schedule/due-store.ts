@@ -20,6 +20,14 @@ export async function takeTurn(tx: Queryable, task: Task, atMostEveryMs: number)
   return rows[0]?.last_at;
 }
 
+/** Gives a turn back: whoever looks next takes it. */
+export async function giveTurnBack(database: Queryable, task: Task): Promise<void> {
+  await database.query({
+    text: `update keyring.schedule_turns set last_at = '-infinity' where task = $1`,
+    values: [task],
+  });
+}
+
 /** The different quiet hours of all policies, as they are stored. */
 export async function selectQuietHours(tx: Queryable): Promise<{ stored: string; quietHours: QuietHours }[]> {
   const { rows } = await tx.query<{ stored: string; quiet_hours: QuietHours }>({
@@ -211,28 +219,4 @@ export async function noteOverdue(tx: Queryable, now: Date): Promise<string[]> {
     values: [now],
   });
   return rows.map((row) => row.project_id);
-}
-
-/** Versions past their retention that no row names, where the policy says that they go. */
-export async function selectRetired(database: Queryable, now: Date, limit: number): Promise<string[]> {
-  const candidates = `
-    from keyring.encryption_keys k
-    left join keyring.rotation_policies own on own.project_id = k.project_id
-    join keyring.rotation_policies general on general.project_id is null
-    where k.retention_until <= $1 and k.state <> 'destroyed'
-      and case when own.project_id is null then general.destroy_after_retention else own.destroy_after_retention end
-      and not exists (select from keyring.keyrings r where r.project_id = k.project_id and r.primary_key_id = k.id)
-      and not exists (
-        select from keyring.rotation_projects g
-        where g.project_id = k.project_id and g.state not in ('completed', 'rolled_back', 'canceled', 'failed'))`;
-  const some = await database.query({ text: `select ${candidates} limit 1`, values: [now] });
-  // Counting what names them reads every encrypted row.
-  if (some.rowCount === 0) return [];
-  const { rows } = await database.query<{ id: string }>({
-    text: `select k.id ${candidates}
-             and not exists (select from keyring.reference_counts() c where c.encryption_key_id = k.id)
-           order by k.retention_until, k.id limit $2`,
-    values: [now, limit],
-  });
-  return rows.map((row) => row.id);
 }

@@ -13,7 +13,6 @@ import {
   noteOverdue,
   selectOverdue,
   selectQuietHours,
-  selectRetired,
   selectStartable,
   takeTurn,
   type OpenNow,
@@ -24,9 +23,7 @@ import { selectNow } from './store.ts';
 
 // How many minutes after it might have begun a rotation is called late: workers look every minute.
 const PUNCTUAL_MS = 5 * 60_000;
-const DESTROY_EVERY_MS = 3_600_000;
 const OVERDUE_EVERY_MS = 50_000;
-const MOST_DESTROYED = 500;
 const MOST_NAMED = 20;
 
 const nothing: DueRequest = { rotationId: undefined, projects: 0, plannedFor: undefined };
@@ -158,22 +155,4 @@ export async function noteWhatIsOverdue({ database, audit }: ScheduleContext): P
     });
     return projects.length;
   });
-}
-
-export async function destroyRetired({ database, destroyKey }: ScheduleContext): Promise<string[]> {
-  const ids = await transaction(database, async (tx) => {
-    const at = await takeTurn(tx, 'destroy', DESTROY_EVERY_MS);
-    return at === undefined ? [] : selectRetired(tx, at, MOST_DESTROYED);
-  });
-  const destroyed: string[] = [];
-  for (const id of ids) {
-    try {
-      const { status } = await destroyKey(id, { reason: 'Its retention is over.' });
-      if (status === 'destroyed') destroyed.push(id);
-    } catch (error) {
-      // Named by a row again, or gone with its project, since it was chosen: PostgreSQL decides, and the others go on.
-      if (!(error instanceof KeyringError) || error.code === 'database_unreachable') throw error;
-    }
-  }
-  return destroyed;
 }

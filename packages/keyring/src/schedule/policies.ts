@@ -8,8 +8,9 @@ import { requireGivenReason, requireUuid } from '../validate.ts';
 import { datesOf, nextStarts, type Dates } from './arithmetic/start.ts';
 import { policyInWords } from './arithmetic/words.ts';
 import type { ScheduleContext } from './context.ts';
-import { destroyRetired, noteWhatIsOverdue, overdueProjects, requestDue } from './due.ts';
+import { noteWhatIsOverdue, overdueProjects, requestDue } from './due.ts';
 import { readQuietHours } from './arithmetic/read-quiet-hours.ts';
+import { destroyRetired } from './retired.ts';
 import { changed, jitterOf, type PolicyTerms } from './policy.ts';
 import {
   deletePolicy,
@@ -141,7 +142,7 @@ export function policies(context: ScheduleContext): Policies {
       overdueProjects(context, among, Math.min(Math.max(limit, 1), 10_000)),
     requestDue: ({ atMostEveryMs = 0 } = {}) => requestDue(context, atMostEveryMs),
     noteOverdue: () => noteWhatIsOverdue(context),
-    destroyRetired: () => destroyRetired(context),
+    destroyRetired: ({ signal } = {}) => destroyRetired(context, signal),
   };
 }
 

@@ -139,6 +139,73 @@ describe('refused is the destruction of a version', () => {
   });
 });
 
+describe('of several versions by one statement', () => {
+  const erasing = `state = 'destroyed', wrapped_key = null, destroyed_at = clock_timestamp()`;
+  const destroyAll = (by: Session, ...keys: string[]) =>
+    by.run(`update keyring.encryption_keys set ${erasing} where id = any ($1)`, [keys]);
+
+  test('all go, or none where one may not', async () => {
+    const service = await on.service();
+    const [one, other, third] = [await retired(service), await retired(service), await makeProject(service)];
+    expect(await outcome(destroyAll(service, one.keys[0], other.keys[0], third.keys[0]))).toBe('MK006');
+    expect(await stateOf(service, one.keys[0])).toBe('enabled');
+    expect(await outcome(destroyAll(service, one.keys[0], other.keys[0]))).toBe('done');
+    expect(await stateOf(service, one.keys[0])).toBe('destroyed');
+  });
+
+  test.each([
+    [
+      'an upsert',
+      `insert into keyring.encryption_keys as k (id, project_id, version, wrapped_key, wrapping_key_id, fingerprint)
+       select o.id, o.project_id, o.version, o.wrapped_key, o.wrapping_key_id, o.fingerprint from keyring.encryption_keys o where o.id = $1
+       on conflict (id) do update set ${erasing}`,
+    ],
+    [
+      'a merge',
+      `merge into keyring.encryption_keys k using (select $1::uuid as id) o on o.id = k.id
+       when matched then update set ${erasing}`,
+    ],
+    [
+      'an update of a row',
+      `update keyring.encryption_keys set (destroyed_at, state, wrapped_key) =
+       (select clock_timestamp(), 'destroyed', null::bytea) where id = $1`,
+    ],
+  ])('the catalog is asked, too, when it is done by %s', async (_, text) => {
+    const [owner, service] = await Promise.all([on.owner(), on.service()]);
+    const project = await retired(service);
+    await owner.run(`create table public.forgotten (id uuid primary key, project_id uuid, key_id uuid,
+      foreign key (project_id, key_id) references keyring.encryption_keys (project_id, id))`);
+    expect(await outcome(service.run(text, [project.keys[0]]))).toBe('MK006');
+    await owner.run('drop table public.forgotten');
+    expect(await outcome(service.run(text, [project.keys[0]]))).toBe('done');
+  });
+
+  test('and a change of the catalog between its two questions is seen by the second', async () => {
+    const [owner, service, holder, admin] = await Promise.all([on.owner(), on.service(), on.service(), on.admin()]);
+    const project = await makeProject(service);
+    await putSecret(service, project, project.keys[0]);
+    await promote(service, project, ...project.keys);
+    await retire(service, project.keys[0]);
+    const whileItWaits = async (): Promise<string> => {
+      await holder.run('begin');
+      await holder.run('select from keyring.encryption_keys where id = $1 for key share', [project.keys[0]]);
+      const destroying = outcome(destroyAll(service, project.keys[0]));
+      await untilItWaits(admin, service);
+      await owner.run('create policy hides on public.secrets as restrictive for select using (false)');
+      await holder.run('commit');
+      const ended = await destroying;
+      await owner.run('drop policy hides on public.secrets');
+      return ended;
+    };
+    expect(await whileItWaits()).toBe('MK006');
+    expect(await stateOf(admin, project.keys[0])).toBe('enabled');
+    await admin.run('alter table keyring.encryption_keys disable trigger guard_key_ends_after');
+    // What it is for: the count saw no row.
+    expect(await whileItWaits()).toBe('done');
+    await admin.run('alter table keyring.encryption_keys enable trigger guard_key_ends_after');
+  });
+});
+
 describe('an insert in flight that names the version', () => {
   /** The fence lets nobody write under version 1: a restore, with triggers off, can. The foreign key stays. */
   async function inFlight(writer: Session, admin: Session, project: Project): Promise<void> {

@@ -31,6 +31,7 @@ const purposes: Readonly<Record<string, readonly [purpose: string, ...callers: C
   'refuse_stale(text,uuid)': ['the refusal of the fence', 'keyring_mover'],
   'refuse_stale_wrapping(uuid)': ['the refusal of the fence of wrapped keys'],
   'register_encrypted_column(text,regclass,name,name,name,name)': ['takes a column in, for who migrates'],
+  'require_sound_catalog()': ['the refusal of the guard of versions where a count could miss rows'],
   'retention_subject(uuid,interval)': ['what an approval of a shorter retention is for', 'keyring_service'],
   'roots_lock()': ['the number of a lock'],
   'schema_version()': ['which migration is the newest', 'keyring_service'],
@@ -49,7 +50,7 @@ const triggers = [
     'guard_admins',
   ],
   ...['guard_api_token', 'guard_approval', 'guard_audit_checkpoint', 'guard_audit_seals', 'guard_encryption_key'],
-  ...['guard_installation', 'guard_key_usage', 'guard_keyring', 'guard_retention', 'guard_root_key'],
+  ...['guard_installation', 'guard_key_ends', 'guard_key_usage', 'guard_keyring', 'guard_retention', 'guard_root_key'],
   ...[
     'guard_rotation_project',
     'guard_signing_key',

@@ -1,8 +1,9 @@
 import type { Keyring } from '@meshhook/keyring';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { destroyRetiredScenario, destroyScenario } from './support/destroy-scenarios.ts';
 import { bothWays, byTurns, strikeEveryStatement } from './support/faults.ts';
 import { startInstallation, type Installation } from './support/installation.ts';
-import { adoptScenario, destroyScenario, firstPutScenario, openingScenario } from './support/scenarios.ts';
+import { adoptScenario, firstPutScenario, openingScenario } from './support/scenarios.ts';
 import { addWebhooksTable } from './support/world.ts';
 
 let installation: Installation;
@@ -33,6 +34,16 @@ test(
     const points = await strikeEveryStatement(destroyScenario(installation, keyring, bothWays));
     console.log(`destroy: ${String(points)} fault points`);
     expect(points).toBeGreaterThan(10);
+  },
+  PATIENCE,
+);
+
+test(
+  'a destruction of old versions that loses any one statement has erased some of them, and another look the others',
+  async () => {
+    const points = await strikeEveryStatement(destroyRetiredScenario(installation, keyring, bothWays));
+    console.log(`destroy old versions: ${String(points)} fault points`);
+    expect(points).toBeGreaterThan(15);
   },
   PATIENCE,
 );

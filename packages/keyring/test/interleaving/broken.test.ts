@@ -1,6 +1,17 @@
 import { describe, expect, test } from 'vitest';
 import type { Isolation } from '../database/support.ts';
-import { creator, destroyer, promoter, restorer, rollback, sweeper, writer, type MakeActor } from './support/actors.ts';
+import {
+  creator,
+  destroyer,
+  promoter,
+  restorer,
+  rollback,
+  setDestroyer,
+  setDestroyerOf,
+  sweeper,
+  writer,
+  type MakeActor,
+} from './support/actors.ts';
 import type { Findings } from './support/explore.ts';
 import type { StartingPoint } from './support/lane-database.ts';
 import { expectSound, summary, useInterleavings } from './support/interleavings.ts';
@@ -173,6 +184,21 @@ describe('a destroy', () => {
       source.replace(/perform from keyring\.encryption_keys k where k\.id = old\.id for update;/, ''),
     );
     const found = await run('destroy without for update', starts.destructible, ...restored);
+    expect(broken(found)).toEqual(['destroyed last']);
+  });
+
+  // A set locks before the guard does: without waiting, and what it could not lock it leaves.
+  test('of a set holds by its own lock where the guard takes none, and by the guard where it takes none itself', async () => {
+    const withSet = [setDestroyer(1, 3), restorer('a', 1)] as const;
+    expectSound(await run('destroy of a set as it is', starts.destructible, ...withSet));
+    const unlocked = setDestroyerOf((text) => text.replace(' for update skip locked', ''), 1, 3);
+    expectSound(await run('set without for update', starts.destructible, unlocked, restorer('a', 1)));
+
+    await interleavings.rewrite('keyring.guard_encryption_key', (source) =>
+      source.replace(/perform from keyring\.encryption_keys k where k\.id = old\.id for update;/, ''),
+    );
+    expectSound(await run('set, guard without for update', starts.destructible, ...withSet));
+    const found = await run('neither for update', starts.destructible, unlocked, restorer('a', 1));
     expect(broken(found)).toEqual(['destroyed last']);
   });
 

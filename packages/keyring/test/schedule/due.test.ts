@@ -377,26 +377,3 @@ test('a clock that was turned back does not stop the schedule, and a turn is not
   await wait('1 minute');
   expect(await keyring.policies.requestDue({ atMostEveryMs: 60_000 })).toMatchObject({ projects: 1 });
 });
-
-test('old versions are destroyed when their retention is over, unless a row names them or their policy says otherwise', async () => {
-  const [goes, stays, named] = await projects(3);
-  const { id } = await keyring.rotations.request({ projects: 'all' });
-  await keyring.rotations.run(id);
-  await keyring.policies.set({ destroyAfterRetention: false }, { projectId: stays?.id, revision: 0 });
-  expect(await keyring.policies.destroyRetired()).toEqual([]);
-  await wait('31 days');
-  await installation.behindTheFence(
-    `update public.secrets set encryption_key_id = (select id from keyring.encryption_keys where project_id = $1 and version = 1)
-     where project_id = $1`,
-    [named?.id],
-  );
-  const destroyed = await keyring.policies.destroyRetired();
-  const versions = await keyring.keys.list({ projectId: goes?.id ?? '' });
-  expect(destroyed).toEqual([versions[0]?.id]);
-  expect(versions.map(({ status }) => status)).toEqual(['destroyed', 'active']);
-  // Once an hour.
-  expect(await keyring.policies.destroyRetired()).toEqual([]);
-  expect(await keyring.audit.list({ limit: 1 })).toMatchObject([
-    { action: 'key.destroyed', reason: 'Its retention is over.' },
-  ]);
-});

@@ -250,51 +250,6 @@ export function firstPutScenario(
   };
 }
 
-interface DestroyWorld {
-  readonly project: KnownProject;
-  readonly keyId: string;
-  readonly audited: string;
-}
-
-/** Destroy a version whose retention is over. */
-export function destroyScenario(
-  installation: Installation,
-  keyring: Keyring,
-  plans: readonly FaultWay[],
-): FaultScenario<DestroyWorld> {
-  return {
-    plans,
-    prepare: madeOnce(installation, async () => {
-      await clearProjects(installation);
-      const project = await makeProject(installation, keyring, { secrets: 1, webhooks: 1 });
-      await installation.sql(`insert into keyring.rotation_policies (project_id, retention) values ($1, '0')`, [
-        project.id,
-      ]);
-      const rotating = await installation.open();
-      await rotating.rotations.run((await rotating.rotations.request({ projects: [project.id] })).id);
-      const [old] = await keyring.keys.list({ projectId: project.id });
-      return { project, keyId: old?.id ?? '' };
-    }),
-    async act({ keyId }, fault) {
-      const struck = await installation.open({ wrap: (database) => fault.wrap(database) });
-      fault.arm();
-      await struck.keys.destroy(keyId, { reason: 'test' });
-    },
-    async recover({ project, keyId, audited }) {
-      const next = await installation.open();
-      expect((await next.keys.destroy(keyId, { reason: 'again' })).status).toBe('destroyed');
-      const [row] = await installation.sql(
-        'select state, wrapped_key, destroyed_at is not null as timed from keyring.encryption_keys where id = $1',
-        [keyId],
-      );
-      expect(row).toEqual({ state: 'destroyed', wrapped_key: null, timed: true });
-      expect(await auditSince(installation, audited)).toEqual({ 'key.destroyed': 1 });
-      await expectEverySecretFresh(installation, next, [project]);
-      await expectHealthy(next);
-    },
-  };
-}
-
 interface AdoptWorld {
   readonly projects: readonly [KnownProject, KnownProject];
   readonly audited: string;

@@ -1,7 +1,14 @@
 /** The statements that ship, as transactions of actors. The one place here that imports the stores. */
 import { auditTrail } from '../../../src/audit/audit.ts';
 import type { Queryable } from '../../../src/db/port.ts';
-import { eraseKey, markCompromised, markRolledBack, movePrimary, selectPrimary } from '../../../src/keyring/store.ts';
+import {
+  eraseKey,
+  eraseKeys,
+  markCompromised,
+  markRolledBack,
+  movePrimary,
+  selectPrimary,
+} from '../../../src/keyring/store.ts';
 import { moveProject, overtakeProject, type ProjectProgress } from '../../../src/rotation/project-store.ts';
 import { replacement, replaceCiphertexts, selectRows } from '../../../src/rotation/rows-store.ts';
 import { insertSecret, selectSecretRow, updateSecret } from '../../../src/secrets/store.ts';
@@ -14,7 +21,7 @@ export type Effect =
   | { readonly kind: 'put' | 'restored'; readonly name: string; readonly value: string }
   | { readonly kind: 'swept' }
   | { readonly kind: 'moved'; readonly from: string; readonly to: string }
-  | { readonly kind: 'destroyed'; readonly keyId: string };
+  | { readonly kind: 'destroyed'; readonly keyIds: readonly string[] };
 
 export interface KeyringActor extends Actor<Effect> {
   readonly role: 'writer' | 'sweeper' | 'promoter' | 'destroyer' | 'restorer';
@@ -187,7 +194,24 @@ export function destroyer(version: number): MakeActor {
       const keyId = project.key(version);
       if (!(await eraseKey(tx, keyId))) return undefined;
       await audit.record(tx, { action: 'key.destroyed', projectId: project.projectId, subject: `key:${keyId}` });
-      return { kind: 'destroyed', keyId };
+      return { kind: 'destroyed', keyIds: [keyId] };
+    });
+}
+
+/** Old versions destroyed together, as the schedule has it: whichever of them nobody holds. */
+export const setDestroyer = (...versions: readonly number[]): MakeActor => setDestroyerOf(same, ...versions);
+
+export function setDestroyerOf(edit: Edit, ...versions: readonly number[]): MakeActor {
+  return (project) =>
+    actor('destroyer', 'destroyer of a set', async (tx) => {
+      const wanted = versions.map((version) => project.key(version));
+      const keyIds = (await eraseKeys(edited(tx, edit), wanted)).map(({ keyId }) => keyId);
+      if (keyIds.length === 0) return undefined;
+      await audit.recordAll(
+        tx,
+        keyIds.map((id) => ({ action: 'key.destroyed', projectId: project.projectId, subject: `key:${id}` })),
+      );
+      return { kind: 'destroyed', keyIds };
     });
 }
 

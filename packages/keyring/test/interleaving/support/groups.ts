@@ -6,6 +6,7 @@ import {
   promoter,
   restorer,
   rollback,
+  setDestroyer,
   sweeper,
   writer,
   type MakeActor,
@@ -53,8 +54,8 @@ export function actorsOf(
       rollback(2, 1),
       destroyer(3),
     ],
-    retired: [sweeps(2, ['a', 'b']), promoter(2, 3), destroyer(1)],
-    destructible: [promoter(2, 3), destroyer(1), restorer('a', 1)],
+    retired: [sweeps(2, ['a', 'b']), promoter(2, 3), destroyer(1), setDestroyer(1, 3)],
+    destructible: [promoter(2, 3), destroyer(1), setDestroyer(1, 3), restorer('a', 1)],
   };
   return { writers: writers[start], others: others[start] };
 }

@@ -121,7 +121,7 @@ export class InvariantChecker implements Checker<Effect> {
         }
       }
     }
-    if (effect?.kind === 'destroyed' && after.keys[effect.keyId] !== 'destroyed') {
+    if (effect?.kind === 'destroyed' && effect.keyIds.some((keyId) => after.keys[keyId] !== 'destroyed')) {
       say('destroyed last', 'an acknowledged destruction did not happen');
     }
     for (const row of after.secrets.filter(({ keyId }) => after.keys[keyId] === 'destroyed')) {
