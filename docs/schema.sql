@@ -849,6 +849,7 @@ create table keyring.rotation_policies (
 alter table keyring.rotation_policies owner to keyring_owner;
 alter table keyring.rotation_policies enable row level security;
 alter table keyring.rotation_policies force row level security;
+alter table keyring.rotation_policies replica identity full;
 CREATE TRIGGER guard_retention BEFORE INSERT OR DELETE OR UPDATE ON keyring.rotation_policies FOR EACH ROW EXECUTE FUNCTION keyring.guard_retention();
 create policy keyring_auditor on keyring.rotation_policies for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.rotation_policies for all to keyring_owner, keyring_service using (true) with check (true);
@@ -1918,6 +1919,7 @@ AS $function$
     return query
       with trail as (
         select a.subject, a.action, a.at, a.details ->> 'name' as secret_name, a.details ->> 'created' as created,
+          a.details ->> 'key' as key_id,
           lead(a.at) over (partition by a.subject order by a.id) as until,
           pg_catalog.row_number() over (partition by a.subject order by a.id) as nth
         from keyring.audit_log a
@@ -1925,8 +1927,9 @@ AS $function$
       )
       select 'secrets.value'::pg_catalog.text, pg_catalog.substr(w.subject, 8), w.secret_name, w.at, w.until
       from trail w
-      where w.action = 'secret.written' and w.at < version.ended
-        and coalesce(w.until, 'infinity') > version.activated_at
+      -- Written under it, whatever the clocks say; or moved to it, of which only they tell.
+      where w.action = 'secret.written' and (w.key_id = of_key::pg_catalog.text
+        or w.at < version.ended and coalesce(w.until, 'infinity') > version.activated_at)
       union all
       -- A trail that begins with a change: the value before it (an adopted one) is known only by its end.
       select 'secrets.value', pg_catalog.substr(w.subject, 8), w.secret_name, null, w.at
@@ -1938,11 +1941,16 @@ AS $function$
       return query execute pg_catalog.format(
         'select %1$L::pg_catalog.text, t.%2$I::pg_catalog.text, null::pg_catalog.text, null::pg_catalog.timestamptz, null::pg_catalog.timestamptz
          from %3$s t
+         left join (
+           select distinct on (a.subject) a.subject, a.action from keyring.audit_log a
+           where a.project_id = $1 and a.action in (''secret.written'', ''secret.deleted'')
+           order by a.subject, a.id desc) last on %6$L and last.subject = ''secret:'' || t.%2$I::pg_catalog.text
          where t.%4$I = $1 and t.%5$I is not null
-           and not exists (select from keyring.audit_log a
-             where a.project_id = $1 and a.action = ''secret.written'' and a.subject = ''secret:'' || t.%2$I::pg_catalog.text)
+           -- Where the last that the trail says is that it was written, the value is among those above, if it was under the version.
+           and last.action is distinct from ''secret.written''
          order by 2',
-        entry.label, entry.row_id_column, entry.table_id, entry.project_column, entry.key_id_column)
+        entry.label, entry.row_id_column, entry.table_id, entry.project_column, entry.key_id_column,
+        entry.label = 'secrets.value')
         using version.project_id;
     end loop;
   end
@@ -1964,6 +1972,12 @@ AS $function$
             if new.id is distinct from old.id or new.project_id is distinct from old.project_id then
               raise exception 'row id and project of an encrypted row never change' using errcode = 'MK004';
             end if;
+          end if;
+          if new.encryption_key_id is null and new.value_encrypted is null then
+            -- No value: none is under any version.
+            return new;
+          end if;
+          if tg_op = 'UPDATE' then
             if new.encryption_key_id is null and old.encryption_key_id is not null then
               raise exception 'plaintext is refused in secrets.value' using errcode = 'MK002';
             end if;
@@ -3262,6 +3276,12 @@ AS $function$
             if new.%2$I is distinct from old.%2$I or new.%3$I is distinct from old.%3$I then
               raise exception 'row id and project of an encrypted row never change' using errcode = 'MK004';
             end if;
+          end if;
+          if new.%5$I is null and new.%4$I is null then
+            -- No value: none is under any version.
+            return new;
+          end if;
+          if tg_op = 'UPDATE' then
             if new.%5$I is null and old.%5$I is not null then
               raise exception 'plaintext is refused in %6$s' using errcode = 'MK002';
             end if;
@@ -3419,7 +3439,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261128000520' $function$;
+AS $function$ select '20261128000562' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

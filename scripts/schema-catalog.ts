@@ -288,7 +288,8 @@ function describeRelation(relation: Row, of: (part: string, relation: Row) => Ro
     lines.push(
       `alter table ${name} ${relation['force_row_security'] === true ? 'force' : 'no force'} row level security;`,
     );
-    if (relation['identity'] !== 'd') lines.push(`alter table ${name} replica identity ${text(relation['identity'])};`);
+    const identity = { f: 'full', n: 'nothing', i: 'using an index' }[text(relation['identity'])];
+    if (identity !== undefined) lines.push(`alter table ${name} replica identity ${identity};`);
   }
   for (const index of of('indexes', relation)) {
     lines.push(`${text(index['definition'])};${index['valid'] === true ? '' : ' -- invalid'}`);

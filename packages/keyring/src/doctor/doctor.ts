@@ -11,8 +11,15 @@ import { selectQuarantine } from '../rotation/quarantine-store.ts';
 import { selectRotations } from '../rotation/rotation-store.ts';
 import type { Unreadable } from '../rotation/rows.ts';
 import { verifyProject } from '../rotation/verify.ts';
+import { SECRETS_LABEL } from '../secrets/store.ts';
 import { examineUpperKeys } from './upper-keys.ts';
-import { selectAllKeys, selectColumnProjects, selectReferenceTrouble, selectServiceTrouble } from './store.ts';
+import {
+  countPlaintext,
+  selectAllKeys,
+  selectColumnProjects,
+  selectReferenceTrouble,
+  selectServiceTrouble,
+} from './store.ts';
 
 const EXAMPLES = 20;
 // Sealers come by every two seconds; an idle transaction does not hold them up.
@@ -155,12 +162,24 @@ async function openRows(examination: Examination, column: EncryptedColumn, proje
   return lost;
 }
 
-async function examineReferences({ database, error, warning }: Examination): Promise<void> {
+async function examineReferences(examination: Examination): Promise<void> {
+  const { database, error, warning } = examination;
+  for (const column of await selectEncryptedColumns(database)) {
+    await sparing(examination, async () => {
+      const rows = await countPlaintext(database, column);
+      if (rows === 0) return;
+      warning(
+        'not_encrypted',
+        `${String(rows)} ${rows === 1 ? 'row' : 'rows'} of ${column.label} ${rows === 1 ? 'is' : 'are'} not encrypted yet.`,
+        column.label === SECRETS_LABEL
+          ? 'Run `mh-keys secrets adopt`, then `--finish`.'
+          : 'The fence lets none in: find out who switched it off, and have the application set these values again.',
+      );
+    });
+  }
   for (const trouble of await selectReferenceTrouble(database)) {
     const rows = `${String(trouble.rows)} rows of ${trouble.label}`;
-    if (trouble.kind === 'plaintext') {
-      warning('not_encrypted', `${rows} are not encrypted yet.`, 'Run `mh-keys secrets adopt`, then `--finish`.');
-    } else if (trouble.kind === 'destroyed') {
+    if (trouble.kind === 'destroyed') {
       error('names_destroyed_key', `${rows} name a destroyed version.`, 'Set these secrets again.');
     } else {
       warning(

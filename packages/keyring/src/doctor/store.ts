@@ -17,16 +17,23 @@ export async function selectColumnProjects(database: Queryable, column: Encrypte
   return rows.map((row) => row.project);
 }
 
-/** Rows whose version is not what it should be, counted: not encrypted, under a destroyed version, or stale and forgotten. */
+/** Rows of a column that are not encrypted; those without a value are none. */
+export async function countPlaintext(database: Queryable, column: EncryptedColumn): Promise<number> {
+  const { rows } = await database.query<{ rows: string }>({
+    text: `select count(*) as rows from ${column.table} t where t.${column.keyId} is null and t.${column.ciphertext} is not null`,
+  });
+  return Number(rows[0]?.rows);
+}
+
+/** Rows whose version is not what it should be, counted: under a destroyed version, or stale and forgotten. */
 export async function selectReferenceTrouble(
   database: Queryable,
-): Promise<{ kind: 'plaintext' | 'destroyed' | 'stale'; label: string; rows: number }[]> {
-  const { rows } = await database.query<{ kind: 'plaintext' | 'destroyed' | 'stale'; label: string; rows: string }>({
+): Promise<{ kind: 'destroyed' | 'stale'; label: string; rows: number }[]> {
+  const { rows } = await database.query<{ kind: 'destroyed' | 'stale'; label: string; rows: string }>({
     text: `select t.kind, t.label, sum(t.row_count) as rows
            from (
              select c.label, c.row_count,
                case
-                 when c.encryption_key_id is null then 'plaintext'
                  when k.state = 'destroyed' then 'destroyed'
                  when c.encryption_key_id is distinct from r.primary_key_id and not exists (
                    select from keyring.rotation_projects p where p.project_id = c.project_id
@@ -35,6 +42,7 @@ export async function selectReferenceTrouble(
              from keyring.reference_counts() c
              left join keyring.encryption_keys k on k.id = c.encryption_key_id
              left join keyring.keyrings r on r.project_id = c.project_id
+             where c.encryption_key_id is not null
            ) t
            where t.kind is not null group by t.kind, t.label order by t.kind, t.label`,
   });

@@ -9,7 +9,7 @@ export async function selectExposure(database: Queryable, keyId: string): Promis
     written_at: Date | null;
     replaced_at: Date | null;
   }>({
-    text: `select label, row_id, name, written_at, replaced_at from keyring.exposed_secrets($1) limit 100000`,
+    text: `select label, row_id, name, written_at, replaced_at from keyring.exposed_secrets($1)`,
     values: [keyId],
   });
   return rows.map((row) => ({

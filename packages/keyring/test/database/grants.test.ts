@@ -130,6 +130,11 @@ const offenders: Record<string, string> = {
     select r, p from unnest(array['anon', 'authenticated', 'service_role']) r, unnest(array['select', 'insert', 'update']) p
     where has_column_privilege(r, 'public.secrets', 'value_encrypted', p)
       or p <> 'select' and has_column_privilege(r, 'public.secrets', 'encryption_key_id', p)`,
+  'a table whose rows cannot be changed in a database that publishes all its tables': `
+    select c.oid::regclass from pg_class c
+    where c.relnamespace in ('keyring'::regnamespace, 'keyring_jobs'::regnamespace) and c.relkind in ('r', 'p')
+      and case c.relreplident when 'd' then not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)
+        else c.relreplident = 'n' end`,
   'a foreign key out of the audit log': `
     select conname from pg_constraint where conrelid = 'keyring.audit_log'::regclass and contype = 'f'`,
   'an index that has a key id and no project': `

@@ -269,6 +269,40 @@ test('two encrypted columns of one table are fenced apart', async () => {
   ).toBe('done');
 });
 
+test('a column may have no value: that is stored, set, and taken away, and never passed off as one', async () => {
+  const [service, owner] = await Promise.all([on.service(), on.owner()]);
+  await owner.run('alter table public.webhooks alter column secret drop not null');
+  const project = await makeProject(service);
+  const [v1, v2] = project.keys;
+  const insert = (secret: Buffer | null, key: string | null) =>
+    outcome(
+      service.run('insert into public.webhooks (project_id, secret, key_id) values ($1, $2, $3)', [
+        project.id,
+        secret,
+        key,
+      ]),
+    );
+  const update = (secret: Buffer | null, key: string | null) =>
+    outcome(
+      service.run('update public.webhooks set secret = $2, key_id = $3 where project_id = $1', [
+        project.id,
+        secret,
+        key,
+      ]),
+    );
+  expect(await insert(null, null)).toBe('done');
+  expect(await insert(null, v1)).toBe('MK003');
+  expect(await insert(envelope(v1), null)).toBe('MK002');
+  expect(await update(envelope(v1), v1)).toBe('done');
+  expect(await update(null, v1)).toBe('MK003');
+  expect(await update(envelope(v1), null)).toBe('MK002');
+  await promote(service, project, v1, v2);
+  expect(await update(null, null)).toBe('done');
+  expect(await update(envelope(v1), v1)).toBe('MK001');
+  const move = outcome(service.run('update public.webhooks set project_id = $1', [(await makeProject(service)).id]));
+  expect(await move).toBe('MK004');
+});
+
 test('a column that is taken out leaves nothing behind that moves its rows', async () => {
   const owner = await on.owner();
   const moves = () => owner.run(`select p.proname from pg_proc p where p.proname = 'move_webhooks__secret'`);

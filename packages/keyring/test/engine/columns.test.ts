@@ -75,6 +75,19 @@ test.each([
   await expectHealthy(keyring);
 });
 
+test('a row without a value is nobody’s trouble: not of a rotation, not of the doctor, who finds plaintext all the same', async () => {
+  await addTable('tokens', 'bigint');
+  await addRow('tokens', '1', 'value of 1');
+  await installation.sql('insert into public.tokens (id, project_id) values (2, $1)', [projectId]);
+  const id = await rotate();
+  expect((await detailOf(keyring, id)).rows).toMatchObject({ total: 2, moved: 2, verified: 2 });
+  await expectHealthy(keyring);
+  await installation.behindTheFence(`update public.tokens set token = 'plain' where id = 2`);
+  expect((await keyring.doctor()).findings).toContainEqual(
+    expect.objectContaining({ code: 'not_encrypted', message: '1 row of tokens.token is not encrypted yet.' }),
+  );
+});
+
 test('a text row whose id no associated data can hold is quarantined, and does not end the rotation of others', async () => {
   await addTable('tokens', 'text');
   await addRow('tokens', 'good', 'good');

@@ -128,6 +128,77 @@ test('the exposure report knows adopted values that were replaced or deleted sin
   expect(await exposedNames(leaked)).toEqual([...project.secrets.keys(), 'GONE', 'OLD'].sort());
 });
 
+test('the exposure report names secrets that were deleted and restored, though their trail ends with the deletion', async () => {
+  const before = await activeKey();
+  const [row] = await installation.sql<{ id: string; key: string; value: Buffer }>(
+    `select id, key, value_encrypted as value from public.secrets where project_id = $1 order by key limit 1`,
+    [project.id],
+  );
+  await keyring.secrets.remove(project.id, row?.key ?? '');
+  const { id } = await keyring.rotations.request({ projects: [project.id] });
+  await keyring.rotations.run(id);
+  await installation.asOwner(
+    'begin',
+    `select keyring.open_restore_door('test')`,
+    `insert into public.secrets (id, project_id, key, value_encrypted, encryption_key_id) values
+       ('${row?.id ?? ''}', '${project.id}', '${row?.key ?? ''}', '\\x${row?.value.toString('hex') ?? ''}', '${before}')`,
+    'commit',
+  );
+  const next = await keyring.rotations.request({ projects: [project.id] });
+  await keyring.rotations.run(next.id);
+  const exposed = await keyring.keys.exposure(await activeKey());
+  expect(exposed.map(({ rowId }) => rowId)).toContain(row?.id);
+  expect(exposed).toHaveLength(project.secrets.size);
+});
+
+test('the exposure report names rows of another table that have the ids of secrets', async () => {
+  await installation.asOwner(
+    'create table public.notes (id uuid primary key, project_id uuid not null, note bytea, note_key_id uuid)',
+    `select keyring.register_encrypted_column('notes.note', 'public.notes', 'note', 'note_key_id')`,
+  );
+  try {
+    const [secret] = await keyring.secrets.list(project.id);
+    const rowId = secret?.id ?? '';
+    const { keyId, envelope } = await installation.seal(
+      { projectId: project.id, label: 'notes.note', rowId },
+      'a note',
+    );
+    await installation.sql('insert into public.notes values ($1, $2, $3, $4)', [rowId, project.id, envelope, keyId]);
+    const exposed = await keyring.keys.exposure(keyId);
+    expect(exposed.filter(({ rowId: id }) => id === rowId).map(({ label }) => label)).toEqual([
+      'secrets.value',
+      'notes.note',
+    ]);
+  } finally {
+    await installation.asOwner('drop table public.notes', `select keyring.unregister_encrypted_column('notes.note')`);
+  }
+});
+
+test.each([
+  ['ahead, and then set back', `activated_at = clock_timestamp() + interval '1 hour'`],
+  ['set back when it was left', `deactivated_at = activated_at - interval '1 hour'`],
+])('the exposure report names what was written under a version while the clock was %s', async (_, times) => {
+  const leaked = await activeKey();
+  await keyring.secrets.put(project.id, 'REPLACED', 'first');
+  await keyring.secrets.put(project.id, 'REPLACED', 'second');
+  const { id } = await keyring.rotations.request({ projects: [project.id] });
+  await keyring.rotations.run(id);
+  await installation.sql(`update keyring.encryption_keys set ${times} where id = $1`, [leaked]);
+  expect(await exposedNames(leaked)).toEqual([...project.secrets.keys(), 'REPLACED', 'REPLACED'].sort());
+});
+
+test('an exposure report is whole, however long', async () => {
+  const most = 100_001;
+  await installation.behindTheFence(
+    `insert into keyring.audit_log (actor, action, outcome, project_id, subject, details)
+     select 'test', 'secret.written', 'succeeded', $1, 'secret:' || gen_random_uuid(),
+       jsonb_build_object('name', 'N' || n, 'key', $2::text, 'created', true)
+     from generate_series(1, $3::int) n`,
+    [project.id, await activeKey(), most],
+  );
+  expect(await keyring.keys.exposure(await activeKey())).toHaveLength(most + project.secrets.size);
+});
+
 test('encryptions are accounted for before they happen, and a version that reached its limit is due and rotated', async () => {
   const used = await activeKey();
   expect((await keyring.keys.get(used))?.encryptions).toBeGreaterThanOrEqual(5);
