@@ -15,8 +15,8 @@ import { DataKeys } from './keyring/data-keys.ts';
 import { keys } from './keyring/keys.ts';
 import { openWrappingKeys } from './keyring/open-wrapping-keys.ts';
 import { RootKeys, type RootSource } from './keyring/root-keys.ts';
-import { openSigner, provenPublicKeys, type Signer } from './keyring/signing-keys.ts';
-import type { SigningPurpose } from './keyring/signing-store.ts';
+import { Signers } from './keyring/signers.ts';
+import { provenPublicKeys } from './keyring/signing-keys.ts';
 import { openCounted } from './monitoring/counted-root-key.ts';
 import { monitoring } from './monitoring/monitoring.ts';
 import { watchedAudit } from './monitoring/watched-audit.ts';
@@ -56,19 +56,9 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
     const tally = new Tally();
     const wrappingKeys = await openWrappingKeys(database, new RootKeys(rootSources(resolved, tally)), audit);
     const dataKeys = new DataKeys(database, wrappingKeys, audit, { ...resolved, tally });
-    const signers = new Map<SigningPurpose, Promise<Signer>>();
-    const signerFor = (purpose: SigningPurpose) => (): Promise<Signer> => {
-      const opening =
-        signers.get(purpose) ??
-        openSigner(database, wrappingKeys, audit, purpose).catch((error: unknown) => {
-          signers.delete(purpose);
-          throw error;
-        });
-      signers.set(purpose, opening);
-      return opening;
-    };
+    const signers = new Signers(database, wrappingKeys, audit);
     const signing = {
-      ...{ database, signer: signerFor('audit') },
+      ...{ database, signer: () => signers.get('audit') },
       publicKeys: () => provenPublicKeys(database, wrappingKeys, 'audit'),
     };
     const instance = await enterInstance(database, wrappingKeys, resolved);
@@ -80,7 +70,7 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
     const logOf = (trail: AuditTrail): Audit => watchedAudit(auditLog({ ...sealing, trail }), tally);
     const reads = new ReadSummaries(database, resolved);
     const runner = `${resolved.runner}:${randomBytes(4).toString('hex')}`;
-    const shared = { ...resolved, database, runner, instance, wrappingKeys, signer: signerFor('receipts') };
+    const shared = { ...resolved, database, runner, instance, wrappingKeys, signer: () => signers.get('receipts') };
     const threads = new RowThreads();
     const parts = { pacers: new Pacers(database), threads, writers: secretWriters() };
     const watching = monitoring(database, logOf(audit), tally, { ...resolved, version: await ownVersion() });

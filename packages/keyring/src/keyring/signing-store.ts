@@ -23,6 +23,15 @@ export async function selectLatestSigningKey(
   return rows[0];
 }
 
+export async function hasSigningKey(database: Queryable, id: string): Promise<boolean> {
+  const { rowCount } = await database.query({
+    text: 'select from keyring.signing_keys where id = $1',
+    values: [id],
+    name: 'signing_key_is_there',
+  });
+  return rowCount === 1;
+}
+
 /** Every one, or those of one purpose, the oldest first. */
 export async function selectSigningKeys(database: Queryable, purpose?: SigningPurpose): Promise<SigningKeyRow[]> {
   const { rows } = await database.query<SigningKeyRow>({
