@@ -217,7 +217,7 @@ export const coreLayers: readonly Layer[] = [
   {
     name: 'overview',
     paths: inCore('overview/'),
-    mayImport: ['errors', 'db'],
+    mayImport: ['errors', 'schedule arithmetic', 'db'],
     mayImportTypes: ['api'],
     why: 'the overview only looks: at rows, with no key at hand',
   },

@@ -1,6 +1,7 @@
 import type { KeyPosition, KeyStatus, ProjectIds } from '../api.ts';
 import type { QuietHours } from '../api-schedule.ts';
-import type { Queryable } from '../db/port.ts';
+import { transaction, type Database, type Queryable } from '../db/port.ts';
+import { dueProjects } from './due-projects.ts';
 
 export interface InventoryRow {
   readonly key_id: string;
@@ -113,22 +114,70 @@ export async function selectInventory(
   return rows;
 }
 
-/** Versions by the name and the id of their project and by version, after a position. */
-export async function selectKeyPage(database: Queryable, page: PageOf): Promise<InventoryRow[]> {
-  const { among, projectId, search, status, due, after, limit } = page;
-  const conditions = [
-    '($1::uuid[] is null or p.id = any ($1))',
-    '($2::uuid is null or p.id = $2)',
-    `($3::text is null or position(lower($3) in lower(p.name)) > 0)`,
-    '($8::uuid[] is null or p.id = any ($8))',
-    ...(after === undefined
-      ? ['($4::text is null and $5::uuid is null and $6::integer is null)']
-      : ['(p.name, p.id) >= ($4, $5::uuid)', '((p.name, p.id) > ($4, $5::uuid) or k.version > $6)']),
+// So many are few; and so many projects are looked at, in their order, before all are.
+const FEW = 1_000;
+
+/**
+ * Versions by the name and the id of their project and by version, after a position. Those that are due (or are not) may be few: they are
+ * found by their ages. Where they are many, the first projects after the position are likely to have a page of them. Else all are found, and
+ * sorted.
+ */
+export async function selectKeyPage(database: Database, page: PageOf): Promise<InventoryRow[]> {
+  const { due, status, limit } = page;
+  const isAsked = [
     ...(status === undefined ? [] : [hasStatus[status]]),
     ...(due === undefined ? [] : [`${isPrimary} and ${isDue} = ${String(due)}`]),
   ];
-  const { rows } = await database.query<InventoryRow>({
-    text: inventory('public.projects', conditions.join('\n and '), 'limit $7'),
+  const among = conditionsOf(page).join(' and ');
+  const all = `(select p.id, p.name from public.projects p where ${among})`;
+  if (isAsked.length === 0) return select(database, page, all, isAsked);
+  if (due !== undefined) {
+    const few = await selectFew(database, due);
+    if (few !== undefined) {
+      const those = `(select p.id, p.name from public.projects p where p.id = any ($8) and ${among})`;
+      return transaction(database, (tx) => select(tx, page, those, isAsked, few), { byIndex: true });
+    }
+  }
+  const first = `(select p.id, p.name from public.projects p where ${among} order by p.name, p.id limit ${String(FEW)})`;
+  const some = await transaction(database, (tx) => select(tx, page, first, isAsked), { byIndex: true });
+  if (some.length >= limit) return some;
+  if (due === undefined) return select(database, page, all, isAsked);
+  const inState =
+    status === undefined ? '' : `join keyring.encryption_keys k on k.id = r.primary_key_id where ${hasStatus[status]}`;
+  const found = `(
+    select p.id, p.name from public.projects p
+    where p.id in (select r.project_id from (${dueProjects(due)}) r ${inState}) and ${among}
+    order by p.name, p.id limit $7::bigint + 1
+  )`;
+  return select(database, page, found, [isPrimary]);
+}
+
+/** All projects that are due (or are not), unless they are many. */
+async function selectFew(database: Queryable, due: boolean): Promise<string[] | undefined> {
+  const { rows } = await database.query<{ project_id: string }>({
+    text: `select r.project_id from (${dueProjects(due)}) r limit $1`,
+    values: [FEW + 1],
+  });
+  return rows.length > FEW ? undefined : rows.map((row) => row.project_id);
+}
+
+const conditionsOf = ({ after }: PageOf): string[] => [
+  '($1::uuid[] is null or p.id = any ($1))',
+  '($2::uuid is null or p.id = $2)',
+  `($3::text is null or position(lower($3) in lower(p.name)) > 0)`,
+  after === undefined ? '($4::text is null and $5::uuid is null)' : '(p.name, p.id) >= ($4, $5::uuid)',
+];
+
+async function select(
+  queryable: Queryable,
+  { among, projectId, search, after, limit }: PageOf,
+  projects: string,
+  conditions: readonly string[],
+  ids?: readonly string[],
+): Promise<InventoryRow[]> {
+  const isAfter = after === undefined ? '$6::integer is null' : '((p.name, p.id) > ($4, $5::uuid) or k.version > $6)';
+  const { rows } = await queryable.query<InventoryRow>({
+    text: inventory(projects, [isAfter, ...conditions].join('\n and '), 'limit $7::bigint'),
     values: [
       among === 'all' ? null : among,
       projectId ?? null,
@@ -137,31 +186,8 @@ export async function selectKeyPage(database: Queryable, page: PageOf): Promise<
       after?.projectId ?? null,
       after?.version ?? null,
       limit,
-      (due === true ? await selectPerhapsDue(database) : undefined) ?? null,
+      ...(ids === undefined ? [] : [ids]),
     ],
   });
   return rows;
-}
-
-const MOST_LOOKED_UP = 1_000;
-
-/**
- * Few projects among which all are that are due, by indexes; undefined when they are not few. Of the default policy, those whose
- * version is old enough for any place in the spread, and some hours besides; of policies of their own, all.
- */
-async function selectPerhapsDue(database: Queryable): Promise<string[] | undefined> {
-  const { rows } = await database.query<{ project_id: string }>({
-    text: `select d.project_id from (
-             select r.project_id from keyring.rotation_policies g
-             join keyring.keyrings r on r.primary_made_at <= now() - (g.rotate_after
-               - least(coalesce(g.jitter, least(g.rotate_after / 10, interval '7 days')), g.rotate_after - interval '1 day')
-               - interval '3 hours')
-             where g.project_id is null and g.enabled
-             union select o.project_id from keyring.rotation_policies o where o.project_id is not null
-             union select u.project_id from keyring.key_usage u
-             where u.reserved >= (select min(o.max_encryptions) from keyring.rotation_policies o)
-           ) d limit $1`,
-    values: [MOST_LOOKED_UP + 1],
-  });
-  return rows.length > MOST_LOOKED_UP ? undefined : rows.map((row) => row.project_id);
 }

@@ -1,22 +1,8 @@
 import type { ProjectIds } from '../api.ts';
 import type { AgeGroup, DueProject, Overview, RecentRotation } from '../api-overview.ts';
 import type { Queryable } from '../db/port.ts';
+import { dueAt, hasNoPolicy, policies, promisedAt } from '../schedule/arithmetic/dates-in-sql.ts';
 
-/**
- * The dates of `keyring.scheduled_projects`, computed for few projects: the view joins all there are. A test has both agree.
- * `made_at` is an index's, and no due date is earlier than `early` and an hour before the age is reached.
- */
-const policies = `policy as materialized (
-  select o.project_id, o.enabled, o.max_encryptions, extract(epoch from o.rotate_after)::double precision as age,
-    least(
-      coalesce(extract(epoch from o.jitter), least(extract(epoch from o.rotate_after) / 10, 604800)),
-      extract(epoch from o.rotate_after) - 86400)::double precision as early
-  from keyring.rotation_policies o
-)`;
-const promisedAt = 'to_timestamp(extract(epoch from c.made_at)::double precision + c.age)';
-const dueAt = `to_timestamp(floor((extract(epoch from c.made_at)::double precision + c.age
-  - c.early * ((uuid_hash_extended(c.project_id, 0) & 4294967295)::double precision / 4294967296)) / 3600) * 3600)`;
-const hasNoPolicy = `not exists (select from keyring.rotation_policies o where o.project_id = r.project_id)`;
 const isAmong = (projectId: string): string => `($1::uuid[] is null or ${projectId} = any ($1))`;
 
 const idsOf = (among: ProjectIds): readonly string[] | null => (among === 'all' ? null : among);

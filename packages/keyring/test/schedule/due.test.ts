@@ -27,6 +27,7 @@ const projects = async (count: number): Promise<KnownProject[]> => {
 async function wait(time: string): Promise<void> {
   for (const [table, column] of [
     ['keyrings', 'promoted_at'],
+    ['keyrings', 'primary_made_at'],
     ['encryption_keys', 'created_at'],
     ['encryption_keys', 'retention_until'],
     ['rotation_projects', 'finished_at'],
