@@ -29,9 +29,9 @@ export interface ScratchCluster {
   /** Such as `18.4`. */
   readonly version: string;
   readonly logFile: string;
-  /** `immediate` stops it as a crash would. Nothing that was committed is lost. */
+  /** `immediate` stops it as a crash would. Nothing that was committed is lost. @throws Error once it was told to stop. */
   restart(mode?: StopMode): Promise<void>;
-  /** Stops it and removes its files. May be called again. */
+  /** Stops it, once a restart that is under way is through, and removes its files. May be called again. */
   stop(): Promise<void>;
 }
 
@@ -60,12 +60,17 @@ export async function startScratchCluster(options: ScratchOptions = {}): Promise
   const settings = { ...throwaway, ...options.settings };
   const files = { dataDirectory: join(directory, 'data'), logFile: join(directory, 'postgres.log'), account };
   let port: number | null = null;
+  let restarted: Promise<void> = Promise.resolve();
+  let ended = false;
 
   async function start(binDirectory: string): Promise<number> {
     const deadline = Date.now() + 60_000;
     return startServer({ ...files, binDirectory, password, settings, preferredPort: port, detached: false, deadline });
   }
   async function stop(): Promise<void> {
+    ended = true;
+    // A server that is just starting goes on writing into the folder. What became of its start, its caller is told.
+    await restarted.catch(() => undefined);
     await stopPostmaster(files.dataDirectory, 'immediate');
     await rm(directory, { recursive: true, force: true });
   }
@@ -83,8 +88,13 @@ export async function startScratchCluster(options: ScratchOptions = {}): Promise
         return port ?? 0;
       },
       async restart(mode = 'fast') {
-        await stopPostmaster(files.dataDirectory, mode);
-        port = await start(binaries.binDirectory);
+        if (ended) throw new Error('A scratch cluster that was told to stop does not start again.');
+        const restart = async (): Promise<void> => {
+          await stopPostmaster(files.dataDirectory, mode);
+          port = await start(binaries.binDirectory);
+        };
+        restarted = restarted.then(restart, restart);
+        return restarted;
       },
       stop,
     };

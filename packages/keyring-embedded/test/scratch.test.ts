@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import path from 'node:path';
 import { expect, test } from 'vitest';
 import { query } from '../../../test/support/database.ts';
 import { startScratchCluster } from '../src/scratch.ts';
@@ -26,9 +26,17 @@ test('a scratch cluster keeps what was committed over an immediate stop, and its
   await scratch.stop();
 });
 
+test('a scratch cluster is stopped after the restart that is under way, and is not started again', async () => {
+  const scratch = await startScratchCluster();
+  const restarted = scratch.restart('immediate');
+  await Promise.all([scratch.stop(), expect(restarted).resolves.toBeUndefined()]);
+  expect(existsSync(path.dirname(scratch.dataDirectory))).toBe(false);
+  await expect(scratch.restart()).rejects.toThrow('was told to stop');
+});
+
 longTest('a scratch cluster whose process was killed is cleared away by the next', async () => {
   const baseDirectory = await openFolder();
-  const script = join(import.meta.dirname, 'support/abandon.ts');
+  const script = path.join(import.meta.dirname, 'support/abandon.ts');
   const abandoned = startHolder(baseDirectory, { script });
   const [line] = (await abandoned.child.stdout.toArray()) as Buffer[];
   await abandoned.exit;
