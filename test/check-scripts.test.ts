@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { importProblems, packageProblems, type Manifest, type Packed } from '../scripts/check-package.ts';
 
 const scripts = path.join(import.meta.dirname, '../scripts');
@@ -62,6 +62,58 @@ describe('the sum of test runs', () => {
     writeFileSync(file, '{"success":true,"testResu');
     return file;
   };
+
+  describe('of a run in which much fails', () => {
+    const file = path.join(folder, 'run.json');
+    const failures = path.join(folder, 'run.failures');
+    let told: ReturnType<typeof sum>;
+    beforeAll(() => {
+      const config = path.join(import.meta.dirname, 'fixtures/failing/vitest.config.ts');
+      const { status } = spawnSync('npx', ['vitest', 'run', '--config', config, `--outputFile.json=${file}`], {
+        env: { ...process.env, MESHHOOK_FAILURES: failures },
+      });
+      told = sum(`${file}=${String(status)}`);
+    });
+
+    it('tells each with its file, what it said, where, and its seed', () => {
+      expect(told).toMatchObject({ last: '1 passed, 4 failed', status: 1 });
+      const [claim = [], drawn = []] = told.said
+        .split('run: failed: ')
+        .slice(1)
+        .map((one) => one.split('\n    '));
+      expect(claim[0]).toBe('a claim that is not so');
+      expect(claim[1]).toContain('fixtures/failing/test.fails.ts');
+      expect(claim.join('\n')).toMatch(/AssertionError: expected .* to deeply equal(.|\n)*test\.fails\.ts:5/);
+      expect(drawn.slice(0, 4)).toEqual([
+        'drawn from a seed',
+        expect.stringContaining('fails.ts'),
+        'seed 4711',
+        'Error: lost',
+      ]);
+      expect(drawn.join('\n')).toMatch(/because of Error: the connection .* was closed/);
+    });
+
+    it('tells hooks, too', () => {
+      expect(told.said).toMatch(/failed: what leaves something behind\n.*hook\.fails\.ts\n.*a connection was left/);
+    });
+
+    it('has room for all of them, and for no secret', () => {
+      expect(told.said.split('\n').length).toBeLessThan(100);
+      expect(told.said).toContain('more lines');
+      expect(told.said).not.toMatch(/hunter2|0f0f0f|EXAMPLE/);
+      const many = Array.from({ length: 200 }, () => 'failed');
+      expect(sum(`${report('many', many)}=1`).said.split('\n').length).toBeLessThan(100);
+    });
+  });
+
+  it('tells the end of what a step said, or a run that failed outside every test', () => {
+    const log = path.join(folder, 'late.log');
+    writeFileSync(log, `begun\n${'.\n'.repeat(50)}The run gave secrets away\n`);
+    for (const said of [sum('--step', `check=1=${log}`).said, sum(`${report('late', ['passed'])}=1`).said]) {
+      expect(said).toContain('secrets away');
+      expect(said).not.toContain('begun');
+    }
+  });
 
   it('is not satisfied with no run at all', () => {
     expect(sum()).toMatchObject({ last: '0 passed, 1 failed', status: 1 });

@@ -10,7 +10,8 @@ const options = stormOptions();
 
 test(
   'writers, readers, rotations and accidents come through a storm of kills with nothing lost, wrong, stale or illegal',
-  async () => {
+  async ({ task }) => {
+    task.meta.seed = options.seed;
     console.log(`MESHHOOK_STORM_SEED=${String(options.seed)} MESHHOOK_STORM_KILLS=${String(options.kills)}`);
     const { kills, service, tally, units, peakRssBytes } = await runStorm(options);
     console.log(`kills ${JSON.stringify(kills)}\nservice ${JSON.stringify(service)}\nothers ${JSON.stringify(tally)}`);
