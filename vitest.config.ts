@@ -15,9 +15,9 @@ export default defineConfig({
     maxWorkers: 3,
     sequence: { sequencer: SlowestFirst },
     // They tell that a test hangs, not that it is slow: on a busy machine of two cores the same test takes ten times as long.
-    testTimeout: 180_000,
-    hookTimeout: 180_000,
-    expect: { poll: { timeout: 30_000 } },
+    testTimeout: 900_000,
+    hookTimeout: 900_000,
+    expect: { poll: { timeout: 120_000 } },
     reporters: ['default', './test/support/suite-times.ts'],
   },
 });

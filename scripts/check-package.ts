@@ -145,7 +145,7 @@ export function importProblems(
       strict ? 'strict' : 'lax',
       ...wanted,
     ],
-    { cwd: folder, encoding: 'utf8', timeout: 20_000 },
+    { cwd: folder, encoding: 'utf8', timeout: 120_000 },
   );
   const said = (run.stderr + (strict ? run.stdout : '')).trim();
   if (run.error !== undefined) return [`${specifier}: the program that imports it does not end (${run.error.message})`];

@@ -20,7 +20,7 @@ async function lint(file: string, source: string): Promise<string> {
   return (result?.messages ?? []).map((message) => `${message.ruleId ?? 'fatal'}: ${message.message}`).join('\n');
 }
 
-describe('the layering rule refuses, and says why', { timeout: 30_000 }, () => {
+describe('the layering rule refuses, and says why', () => {
   // prettier-ignore
   const refused: [claim: string, file: string, source: string, says: RegExp][] = [
     ['pg in the envelope', `${core}envelope/x.ts`, `import pg from 'pg';`, /only db\/ imports pg/],
@@ -67,7 +67,7 @@ describe('the layering rule refuses, and says why', { timeout: 30_000 }, () => {
   });
 });
 
-describe('the layering rule lets pass', { timeout: 30_000 }, () => {
+describe('the layering rule lets pass', () => {
   // prettier-ignore
   const allowed: [claim: string, file: string, source: string][] = [
     ['cryptography in the envelope', `${core}envelope/x.ts`, `import { createHash } from 'node:crypto';`],
@@ -113,7 +113,7 @@ describe('the layering rule lets pass', { timeout: 30_000 }, () => {
   });
 });
 
-describe('the environment is read in one file per program', { timeout: 30_000 }, () => {
+describe('the environment is read in one file per program', () => {
   it.each([
     ['process.env in the core', `${core}keyring/x.ts`, `export const a = process.env.A;`],
     ['process.env in the options', `${core}keyring-options.ts`, `export const a = process.env['A'];`],
@@ -142,7 +142,7 @@ describe('the environment is read in one file per program', { timeout: 30_000 },
   });
 });
 
-describe('the rest', { timeout: 30_000 }, () => {
+describe('the rest', () => {
   it('the core prints nothing', async () => {
     expect(await lint(`${core}secrets/x.ts`, `console.log(1);`)).toContain('the core prints nothing');
     expect(await lint(`${core}envelope/x.ts`, `globalThis.console.log(1);`)).toContain('no I/O');

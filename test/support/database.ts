@@ -21,8 +21,8 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
-// Closed connections take a moment to leave pg_stat_activity.
-const GRACE_MS = 1_000;
+// Closed connections take a moment to leave pg_stat_activity: on a busy machine, seconds.
+const GRACE_MS = 30_000;
 
 /** Made anew for each test file, or each test: a copy of the template takes some 50 ms. */
 export async function createTestDatabase(options: TestDatabaseOptions = {}): Promise<TestDatabase> {

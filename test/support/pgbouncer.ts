@@ -94,7 +94,7 @@ export async function startPooler(options: PoolerOptions): Promise<Pooler> {
 }
 
 async function untilItAnswers(url: string, child: ChildProcess): Promise<void> {
-  const deadline = Date.now() + 10_000;
+  const deadline = Date.now() + 120_000;
   for (;;) {
     const client = new pg.Client({ connectionString: url });
     client.on('error', () => undefined);

@@ -101,7 +101,7 @@ scrape_configs:
 }
 
 async function untilReady(port: number, child: ChildProcess): Promise<void> {
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + 120_000;
   for (;;) {
     const ready = await fetch(`http://127.0.0.1:${String(port)}/-/ready`).catch(() => undefined);
     if (ready?.ok === true) return;

@@ -11,7 +11,7 @@ beforeAll(async () => {
   browser = await openBrowser();
   place = await makePlace();
   server = await startServer(place.environment);
-}, 120_000);
+});
 afterAll(async () => {
   await (browser as Browser | undefined)?.close();
   await (server as Server | undefined)?.[Symbol.asyncDispose]();

@@ -39,7 +39,7 @@ beforeAll(async () => {
   before = (await run(['root-key', 'status'])).stdout.toString();
   made = await run(['root-key', 'backup', '--recipient', recipient]);
   await writeFile(at('piped.age'), made.stdout);
-}, 120_000);
+});
 afterAll(async () => {
   await cluster.close();
   folder.remove();

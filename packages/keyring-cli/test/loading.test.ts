@@ -16,7 +16,7 @@ const listening = `data:text/javascript,${encodeURIComponent(`
   process.on('exit', () => writeFileSync(${JSON.stringify(list)}, JSON.stringify(loaded)));
 `)}`;
 
-beforeAll(build, 120_000);
+beforeAll(build);
 afterAll(folder.remove);
 
 test.each([

@@ -193,5 +193,4 @@ test.skipIf(!hasTools)(
     const states = await query(fresh.adminUrl(DATABASE), 'select state from keyring.root_keys order by created_at');
     expect(states).toEqual([{ state: 'disabled' }, { state: 'enabled' }]);
   },
-  300_000,
 );

@@ -24,7 +24,7 @@ beforeAll(async () => {
   // Held by this process from here on, so that commands do not each start and stop it.
   cluster = await openCluster({ home });
   await run(['secrets', 'set', 'A', '--project', 'acme'], { input: 'a', ...under('one') });
-}, 120_000);
+});
 afterAll(async () => {
   await cluster.close();
   folder.remove();
@@ -52,7 +52,7 @@ test('everything moves to another file; the old one is refused with an error tha
     exit: 4,
     code: 'conflict',
   });
-}, 120_000);
+});
 
 test('it waits for a process that has the old one alone, by name, and ends by itself once that runs with both', async () => {
   const old = start(['worker'], under('two'));
@@ -85,7 +85,7 @@ test('it waits for a process that has the old one alone, by name, and ends by it
   both.child.kill('SIGTERM');
   await both.outcome;
   expect((await get(under('three'))).stdout).toBe('a');
-}, 120_000);
+});
 
 test('a leaked one is replaced, and the wrapping key with it, by a command that is killed and run again as it was', async () => {
   const command = ['root-key', 'rotate', '--to', file('four'), '--leaked', '--reason', 'stolen'];
@@ -115,4 +115,4 @@ test('a leaked one is replaced, and the wrapping key with it, by a command that 
     code: 'illegal_state',
   });
   expect((await run(['doctor'], under('four'))).code).toBe(0);
-}, 120_000);
+});

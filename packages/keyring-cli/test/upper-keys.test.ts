@@ -17,7 +17,7 @@ beforeAll(async () => {
   // Held by this process from here on, so that commands do not each start and stop it.
   cluster = await openCluster({ home });
   await run(['secrets', 'set', 'A', '--project', 'acme'], { input: 'a' });
-}, 120_000);
+});
 afterAll(async () => {
   await cluster.close();
   folder.remove();
@@ -49,7 +49,7 @@ test('instances lists who has the keyring open, until they close it, and needs n
   worker.child.kill('SIGTERM');
   await worker.outcome;
   expect(await instances()).toEqual([]);
-}, 120_000);
+});
 
 /** Those that are in the list now do not fall silent, however long this takes. */
 const keepAlive = (): Promise<unknown> =>
@@ -94,7 +94,7 @@ describe('the wrapping key', () => {
     expect(shown).toMatch(/^ +2 +active +\S+ +[12] /m);
     expect(shown).toMatch(/^ +1 +disabled +\S+ +0 /m);
     expect((await run(['wrapping-key', 'rotations'])).stdout).toMatch(/completed +1 → 2 .* yearly$/m);
-  }, 120_000);
+  });
 
   test('while a process hangs it is left prepared, named, canceled, or forced past; Ctrl-C leaves it where it is', async () => {
     const hanging = start(['worker']);
@@ -127,7 +127,7 @@ describe('the wrapping key', () => {
       entries: expect.arrayContaining([expect.objectContaining({ action: 'instance.forced_past' })]) as unknown[],
     });
     expect((await run(['doctor'])).code).toBe(0);
-  }, 120_000);
+  });
 
   test('an old version is destroyed with its id or --yes, the active one not', async () => {
     const { wrappingKeys } = await wrappingStatus();
@@ -144,7 +144,7 @@ describe('the wrapping key', () => {
     });
     const done = await run([...destroy, old?.id ?? '', '--reason', 'no backup is left', '--yes']);
     expect(done).toMatchObject({ code: 0, stdout: expect.stringContaining('version 1 is destroyed') as string });
-  }, 120_000);
+  });
 
   test('killed at any moment, it goes on when it is run again', async () => {
     for (let kill = 0; kill < 2; kill++) {
@@ -159,5 +159,5 @@ describe('the wrapping key', () => {
       expect((await run(['secrets', 'get', 'A', '--project', 'acme'])).stdout).toBe('a');
     }
     expect((await run(['doctor'])).code).toBe(0);
-  }, 120_000);
+  });
 });

@@ -42,7 +42,7 @@ test('workers do what is asked for elsewhere, are listed while they do, and leav
   const asked = await json(['rotate', '--all', '--no-wait']);
   const { id } = asked.rotation;
   await expect
-    .poll(async () => (await json(['rotations'])).rotations.find((one) => one.id === id)?.state, { timeout: 30_000 })
+    .poll(async () => (await json(['rotations'])).rotations.find((one) => one.id === id)?.state)
     .toBe('completed');
   await Promise.any([first, second].map((worker) => worker.says(`rotation ${id}: completed, 2 projects, 2 secrets`)));
 
@@ -57,7 +57,7 @@ test('workers do what is asked for elsewhere, are listed while they do, and leav
   expect(JSON.parse(machine.stdout)).toMatchObject({ worker: { units: { failed: 0 } } });
   for (const line of machine.stderr.trimEnd().split('\n')) expect(JSON.parse(line)).toHaveProperty('note');
   expect(((await json(['workers'])) as unknown as { workers: object[] }).workers).toEqual([]);
-}, 120_000);
+});
 
 test('a concurrency that cannot be is usage', async () => {
   expect(await refused(['worker', '--concurrency', '65'])).toMatchObject({ exit: 2, code: 'usage' });

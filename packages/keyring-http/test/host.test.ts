@@ -28,7 +28,7 @@ const blocksOf = (language: string): string[] =>
     .flatMap((after) => new RegExp(`^\\s*\`\`\`${language}\n([^]*?)\`\`\``).exec(after)?.[1] ?? []);
 
 async function waitUntil(isSo: () => boolean): Promise<void> {
-  for (const end = Date.now() + 60_000; !isSo();) {
+  for (const end = Date.now() + 120_000; !isSo();) {
     if (Date.now() > end) throw new Error(`waited in vain: ${said}`);
     await delay(20);
   }

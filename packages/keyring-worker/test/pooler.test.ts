@@ -23,7 +23,7 @@ test.skipIf(!there)(
       const { id } = await keyring.rotations.request({ projects: 'all' });
       await Promise.all(workers.map((worker) => worker.says('unit')));
       for (const worker of workers) worker.open();
-      await expect.poll(async () => (await detailOf(keyring, id)).state, { timeout: 60_000 }).toBe('completed');
+      await expect.poll(async () => (await detailOf(keyring, id)).state).toBe('completed');
       await expectEverySecretFresh(installation, keyring, projects);
       for (const worker of workers) expect(await worker.end('SIGTERM')).toBe(0);
       expect(await installation.sql('select id from keyring_jobs.job')).toEqual([]);

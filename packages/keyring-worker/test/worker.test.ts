@@ -10,8 +10,6 @@ import { codeOf, detailOf, expectEverySecretFresh } from '../../keyring/test/eng
 import { makeProjects } from './support/fleet.ts';
 import { hang, startHere } from './support/in-process.ts';
 
-const soon = { timeout: 30_000 };
-
 let installation: Installation;
 let keyring: Keyring;
 beforeEach(async () => {
@@ -21,7 +19,7 @@ beforeEach(async () => {
 afterEach(() => installation.end());
 
 const stateOf = async (id: string): Promise<string> => (await detailOf(keyring, id)).state;
-const toBe = (id: string, state: string) => expect.poll(() => stateOf(id), soon).toBe(state);
+const toBe = (id: string, state: string) => expect.poll(() => stateOf(id)).toBe(state);
 const jobs = () =>
   installation.sql<{ state: string; output: unknown }>(
     'select state, output from keyring_jobs.job order by created_on',
@@ -60,7 +58,7 @@ test('a worker alone drives what is asked for, without a job in the queue', asyn
   await expectEverySecretFresh(installation, keyring, projects);
   expect(await installation.sql('select n from public.jobs_seen')).toEqual([]);
   await expect
-    .poll(() => here.lines, soon)
+    .poll(() => here.lines)
     .toContainEqual(expect.stringMatching(`rotation ${id}: completed, 12 projects, 24 secrets`));
 });
 
@@ -94,7 +92,7 @@ test('a unit that fails is tried again, and a rotation outlives it', async () =>
   expect(here.worker.units).toEqual({ done: 4, failed: 4 });
   // In one and the same drive.
   expect(here.lines.filter((line) => line.includes('Tried again'))).toEqual([]);
-  expect(await jobs()).toEqual([]);
+  await expect.poll(jobs).toEqual([]);
 });
 
 test('a unit that always fails ends the drive with its code, and the worker tries again later', async () => {
@@ -106,7 +104,7 @@ test('a unit that always fails ends the drive with its code, and the worker trie
   });
   const { id } = await keyring.rotations.request({ projects: 'all' });
   await expect
-    .poll(() => here.lines, soon)
+    .poll(() => here.lines)
     .toContainEqual(`error: rotation ${id}: Not this key. (wrong_root_key) Tried again in 0.1 s.`);
   expect(await stateOf(id)).toBe('running');
   broken = false;
@@ -196,7 +194,7 @@ test('what a foreign error says is never stored', async () => {
     create trigger note_output after insert on keyring_jobs.job_common for each row execute function public.note_output()`);
   await using here = await startHere(installation, { work: () => Promise.reject(new Error('sk_live_value')) });
   const { id } = await keyring.rotations.request({ projects: 'all' });
-  await expect.poll(() => here.lines, soon).toContainEqual(expect.stringMatching(`rotation ${id}: .*\\(internal\\)`));
+  await expect.poll(() => here.lines).toContainEqual(expect.stringMatching(`rotation ${id}: .*\\(internal\\)`));
   await keyring.rotations.pause(id);
   const outputs = await installation.sql<{ output: object }>('select distinct output from public.outputs');
   expect(outputs).toEqual([
@@ -217,11 +215,11 @@ test('a rotation that is paused takes its jobs back, and goes on when it is resu
   });
   const { id } = await keyring.rotations.request({ projects: 'all' });
   await expect
-    .poll(async () => (await jobs()).map(({ state }) => state).sort(), soon)
+    .poll(async () => (await jobs()).map(({ state }) => state).sort())
     .toEqual(['active', ...Array<string>(5).fill('created')]);
   await keyring.rotations.pause(id);
   // That one, too, which is still being done.
-  await expect.poll(jobs, soon).toEqual([]);
+  await expect.poll(jobs).toEqual([]);
   held.resolve(undefined);
   await keyring.rotations.resume(id);
   await toBe(id, 'completed');
@@ -241,7 +239,7 @@ test('what a former drive left in the queue is cleared away', async () => {
   await left('completed', { kind: 'projects', rotationId: id, projectIds: [projects[1]?.id], attempt: 1 });
   await using _here = await startHere(installation);
   await toBe(id, 'completed');
-  expect(await jobs()).toEqual([]);
+  await expect.poll(jobs).toEqual([]);
 });
 
 test('what nobody collects goes in time, and what somebody still does stays, however old it is', async () => {
@@ -271,9 +269,9 @@ test('a worker that comes later gets what is left', async () => {
     work: async (_, options, really) => (alone++ === 0 ? hang(options?.signal) : really()),
   });
   const { id } = await keyring.rotations.request({ projects: 'all' });
-  await expect.poll(() => alone, soon).toBe(1);
+  await expect.poll(() => alone).toBe(1);
   await using second = await startHere(installation);
-  await expect.poll(() => second.worker.units.done, soon).toBe(7);
+  await expect.poll(() => second.worker.units.done).toBe(7);
   expect(await stateOf(id)).toBe('running');
   expect((await detailOf(keyring, id)).projects.completed).toBe(7);
   await first.worker.stop();
@@ -297,7 +295,7 @@ test('an emergency does not wait for a hand, however many units hold all of them
   });
   const { id: fleet } = await keyring.rotations.request({ projects: 'all' });
   asked.resolve(fleet);
-  await expect.poll(() => held, soon).toBe(2);
+  await expect.poll(() => held).toBe(2);
   const last = (await keyring.keys.list()).find(({ projectId }) => projectId === projects[5]?.id);
   const { rotation } = await keyring.rotations.compromise(last?.id ?? '', { reason: 'leaked' });
   await toBe(rotation?.id ?? '', 'completed');
@@ -321,10 +319,10 @@ test('a small rotation takes turns with a fleet that came before it', async () =
   });
   const ids = projects.map(({ id }) => id);
   const fleet = await keyring.rotations.request({ projects: ids.slice(2) });
-  await expect.poll(() => order, soon).toEqual([fleet.id]);
+  await expect.poll(() => order).toEqual([fleet.id]);
   const small = await keyring.rotations.request({ projects: ids.slice(0, 2) });
   await using database = await asService();
-  await expect.poll(async () => (await listWorkers(database)).flatMap(({ driving }) => driving).length, soon).toBe(2);
+  await expect.poll(async () => (await listWorkers(database)).flatMap(({ driving }) => driving).length).toBe(2);
   begin.resolve(undefined);
   await toBe(small.id, 'completed');
   await toBe(fleet.id, 'completed');
@@ -349,9 +347,9 @@ test('a unit that is alone goes to another worker when no hand is free here', as
     keyring.rotations.request({ projects: [projects[0]?.id ?? ''] }),
     keyring.rotations.request({ projects: [projects[1]?.id ?? ''] }),
   ]);
-  await expect.poll(() => held, soon).toBe(1);
+  await expect.poll(() => held).toBe(1);
   await using idle = await startHere(installation, { lookEveryMs: 0 });
-  await expect.poll(() => idle.worker.units.done, soon).toBe(1);
+  await expect.poll(() => idle.worker.units.done).toBe(1);
   done.resolve(undefined);
   await toBe(first.id, 'completed');
   await toBe(second.id, 'completed');
@@ -469,7 +467,7 @@ test('a program that is no worker stops when it is told to, and the rotation goe
   const run = shared.rotations.run(id, { signal: stop.signal });
   await held.promise;
   await using here = await startHere(installation);
-  await expect.poll(() => here.worker.units.done, soon).toBeGreaterThan(0);
+  await expect.poll(() => here.worker.units.done).toBeGreaterThan(0);
   stop.abort();
   expect(await codeOf(run)).toBe('interrupted');
   await toBe(id, 'completed');
@@ -483,7 +481,7 @@ test('a key that reached its limit of use is rotated by itself, once', async () 
   const list = async () =>
     (await keyring.rotations.list()).map(({ trigger, state, projects: { total } }) => ({ trigger, state, total }));
   const once = [{ trigger: 'usage', state: 'completed', total: 2 }];
-  await expect.poll(list, soon).toEqual(once);
+  await expect.poll(list).toEqual(once);
   expect(here.lines.some((line) => line.includes('asked for, because its projects are due'))).toBe(true);
   // The new versions, too, are at the limit already.
   expect(await keepSchedule(keyring)).toMatchObject({ rotationId: undefined });
@@ -521,7 +519,7 @@ test('two workers that ask at once for what is due make one rotation', async () 
   asked.push(keyring.policies.requestDue());
   const waits = () =>
     installation.sql(`select from pg_stat_activity where wait_event_type = 'Lock' and query like '%schedule_turns%'`);
-  await expect.poll(async () => (await waits()).length, soon).toBe(1);
+  await expect.poll(async () => (await waits()).length).toBe(1);
   go.resolve();
   expect((await Promise.all(asked)).map(({ projects }) => projects)).toEqual([3, 0]);
   expect(await keyring.rotations.list()).toHaveLength(1);
@@ -533,8 +531,8 @@ test('a rotation of the wrapping key whose driver is gone, or waited for others,
   await keyring.secrets.put(project, 'KEY', 'a value');
   const { id } = await keyring.wrappingKeys.request();
   await using here = await startHere(installation, { wrappingEveryMs: 50 });
-  await expect.poll(async () => (await keyring.wrappingKeys.get(id))?.state, soon).toBe('completed');
-  await expect.poll(() => here.lines.join('\n'), soon).toContain(`rotation ${id} of the wrapping key: it stood still`);
+  await expect.poll(async () => (await keyring.wrappingKeys.get(id))?.state).toBe('completed');
+  await expect.poll(() => here.lines.join('\n')).toContain(`rotation ${id} of the wrapping key: it stood still`);
   // One that somebody took back is nobody's.
   const canceled = await keyring.wrappingKeys.request();
   await keyring.wrappingKeys.cancel(canceled.id);
@@ -566,9 +564,7 @@ test('a worker that cannot reach the database says so without its password, and 
     databaseUrl: url.href,
     log: { info: (text) => lines.push(text), error: (text) => lines.push(text) },
   });
-  await expect
-    .poll(() => lines, soon)
-    .toEqual([expect.stringMatching(/^The worker cannot start: .*database_unreachable/)]);
+  await expect.poll(() => lines).toEqual([expect.stringMatching(/^The worker cannot start: .*database_unreachable/)]);
   expect(lines.join()).not.toContain(url.password);
   await worker.stop();
   await worker.ready;

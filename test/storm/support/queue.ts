@@ -3,8 +3,8 @@ import { requireLaws, type Laws } from './laws.ts';
 import type { Site } from './site.ts';
 import type { Workers } from './workers.ts';
 
-// Longer than it takes to miss a worker that is dead (packages/keyring-worker/src/workers.ts).
-const PATIENCE_MS = 15_000;
+// Longer than it takes to miss a worker that is dead (packages/keyring-worker/src/workers.ts), far less than jobs that are left live.
+const PATIENCE_MS = 120_000;
 // Of a worker that is not told otherwise.
 const CONCURRENCY = 2;
 const ALIVE = `seen_at > now() - interval '5 seconds'`;

@@ -54,7 +54,7 @@ export async function fillProject(keyring: Keyring, name: string, secrets: numbe
 }
 
 /** Asks until it is so, or fails saying what it last was. */
-export async function until<T>(ask: () => Promise<T>, isSo: (answer: T) => boolean, timeoutMs = 30_000): Promise<T> {
+export async function until<T>(ask: () => Promise<T>, isSo: (answer: T) => boolean, timeoutMs = 120_000): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
     const answer = await ask();

@@ -38,7 +38,7 @@ export async function signIn(browser: Browser, place: Place, url: () => string, 
 
 async function watch(browser: Browser, url: () => string, options: BrowserContextOptions): Promise<Visitor> {
   const context = await browser.newContext({ viewport: desktop, ...options });
-  context.setDefaultTimeout(30_000);
+  context.setDefaultTimeout(120_000);
   const complaints: string[] = [];
   context.on('page', (page) => {
     page.on('console', (message) => {

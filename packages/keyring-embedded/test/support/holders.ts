@@ -97,7 +97,7 @@ export async function isUp(dataDirectory: string): Promise<boolean> {
   return (await findPostmaster(dataDirectory)) !== undefined;
 }
 
-export async function eventually(claim: () => Promise<boolean>, patience = 10_000): Promise<void> {
+export async function eventually(claim: () => Promise<boolean>, patience = 120_000): Promise<void> {
   const deadline = Date.now() + patience;
   while (!(await claim())) {
     if (Date.now() > deadline) throw new Error('It did not become true in time.');

@@ -50,12 +50,7 @@ beforeEach(async () => {
   });
   const name = `${live.name}_backup`;
   await expect
-    .poll(
-      () => outcome(query(inDatabase(live.adminUrl, 'postgres'), `create database ${name} template ${live.name}`)),
-      {
-        timeout: 30_000,
-      },
-    )
+    .poll(() => outcome(query(inDatabase(live.adminUrl, 'postgres'), `create database ${name} template ${live.name}`)))
     .toBe('done');
   backup = { name, adminUrl: inDatabase(live.adminUrl, name), serviceUrl: inDatabase(live.serviceUrl, name) };
 });

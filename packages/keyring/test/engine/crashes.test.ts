@@ -6,10 +6,10 @@ test('a process that is killed in the middle of a rotation leaves nothing that t
   const summary = await killRotatingProcesses(3, seededRandom(1), 30);
   console.log(summary);
   expect(summary).toContain('3 kills');
-}, 120_000);
+});
 
 test('a rotation goes on by itself when PostgreSQL was stopped under it as by a crash', async () => {
   const summary = await crashPostgres(2, seededRandom(2), 30);
   console.log(summary);
   expect(summary).toContain('2 crashes');
-}, 120_000);
+});

@@ -11,51 +11,32 @@ import {
 
 let installation: Installation;
 let keyring: Keyring;
-// Hundreds of points: far from its usual 20 s even where other work keeps the machine busy.
-const PATIENCE = 300_000;
-
 beforeAll(async () => {
   installation = await startInstallation();
   keyring = await installation.open();
 });
 afterAll(() => installation.end());
 
-test(
-  'a rotation of the wrapping key that loses any one statement is finished by the next process, with one entry each',
-  async () => {
-    const points = await strikeEveryStatement(wrappingScenario(installation, keyring, byTurns));
-    console.log(`wrapping key: ${String(points)} fault points`);
-    expect(points).toBeGreaterThan(20);
-  },
-  PATIENCE,
-);
+test('a rotation of the wrapping key that loses any one statement is finished by the next process, with one entry each', async () => {
+  const points = await strikeEveryStatement(wrappingScenario(installation, keyring, byTurns));
+  console.log(`wrapping key: ${String(points)} fault points`);
+  expect(points).toBeGreaterThan(20);
+});
 
-test(
-  'a rotation of the wrapping key goes on by itself when it loses the answer to any one statement',
-  async () => {
-    const points = await strikeEveryStatement(healingWrappingScenario(installation, keyring, byTurns));
-    console.log(`wrapping key, by itself: ${String(points)} fault points`);
-    expect(points).toBeGreaterThan(10);
-  },
-  PATIENCE,
-);
+test('a rotation of the wrapping key goes on by itself when it loses the answer to any one statement', async () => {
+  const points = await strikeEveryStatement(healingWrappingScenario(installation, keyring, byTurns));
+  console.log(`wrapping key, by itself: ${String(points)} fault points`);
+  expect(points).toBeGreaterThan(10);
+});
 
-test(
-  'a rollback of the wrapping key that loses any one statement is finished by the next process, with one entry each',
-  async () => {
-    const points = await strikeEveryStatement(wrappingRollbackScenario(installation, keyring, byTurns));
-    console.log(`wrapping key, rollback: ${String(points)} fault points`);
-    expect(points).toBeGreaterThan(15);
-  },
-  PATIENCE,
-);
+test('a rollback of the wrapping key that loses any one statement is finished by the next process, with one entry each', async () => {
+  const points = await strikeEveryStatement(wrappingRollbackScenario(installation, keyring, byTurns));
+  console.log(`wrapping key, rollback: ${String(points)} fault points`);
+  expect(points).toBeGreaterThan(15);
+});
 
-test(
-  'a cancel that loses any one statement has happened or not, once',
-  async () => {
-    const points = await strikeEveryStatement(wrappingCancelScenario(installation, keyring, byTurns));
-    console.log(`wrapping key, cancel: ${String(points)} fault points`);
-    expect(points).toBeGreaterThan(3);
-  },
-  PATIENCE,
-);
+test('a cancel that loses any one statement has happened or not, once', async () => {
+  const points = await strikeEveryStatement(wrappingCancelScenario(installation, keyring, byTurns));
+  console.log(`wrapping key, cancel: ${String(points)} fault points`);
+  expect(points).toBeGreaterThan(3);
+});

@@ -44,7 +44,7 @@ test('a set reads its own projects of a rotation, not all of it', async () => {
   expect((await rotating.rotations.run(id)).state).toBe('completed');
   await rotating.close();
   // A session tells what it read when it ends.
-  await expect.poll(sessions, { timeout: 20_000 }).toBe(0);
+  await expect.poll(sessions).toBe(0);
 
   // Who watches and who ends a rotation reads all of it, a few times each; six steps of every set would be fifty times.
   expect((await rowsRead()) - before).toBeLessThan(15 * OTHERS);

@@ -439,9 +439,7 @@ test('small projects are looked up by their index, in a table that one large pro
     await own.close();
     const rows = chosen.reduce((sum, { secrets }) => sum + secrets.size, 0);
     // At least: what other connections changed before may be told only now.
-    await expect
-      .poll(async () => (await counted()).updates - before.updates, { timeout: 30_000 })
-      .toBeGreaterThanOrEqual(rows);
+    await expect.poll(async () => (await counted()).updates - before.updates).toBeGreaterThanOrEqual(rows);
     return (await counted()).read - before.read;
   };
   // Others may tell late of what they read while the table was small.

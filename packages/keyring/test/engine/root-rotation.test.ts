@@ -357,7 +357,7 @@ test('an old dump opens with the old root key, and a program with both opens eit
   await using postgres = await session(at(installation.test.adminUrl, 'postgres'), 'copier');
   const copy = () =>
     postgres.query(`create database ${name} template ${installation.test.name}`).then(() => 'copied', String);
-  await expect.poll(copy, { timeout: 20_000 }).toBe('copied');
+  await expect.poll(copy).toBe('copied');
   try {
     installation = await startInstallation({ test: installation.test, rootKey: old });
     keyring = await installation.open();

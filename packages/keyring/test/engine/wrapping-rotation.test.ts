@@ -244,7 +244,7 @@ test('a process whose provider is down meets the new key with a clear error, and
   expect((await other.rotations.get(rotation))?.projects).toEqual({ total: 1, requested: 1 });
 
   root.down = false;
-  await expect.poll(() => codeOf(other.secrets.put(id, 'A', 'a')), { timeout: 10_000 }).toBe('nothing');
+  await expect.poll(() => codeOf(other.secrets.put(id, 'A', 'a'))).toBe('nothing');
   expect((await other.rotations.run(rotation)).state).toBe('completed');
 });
 
@@ -498,11 +498,8 @@ test('a database restored as a whole from before the rotation opens with the sam
   await installation.release();
   await using postgres = await session(at('postgres'), 'copier');
   await expect
-    .poll(
-      () => postgres.query(`create database ${name} template ${installation.test.name}`).then(() => 'copied', String),
-      {
-        timeout: 20_000,
-      },
+    .poll(() =>
+      postgres.query(`create database ${name} template ${installation.test.name}`).then(() => 'copied', String),
     )
     .toBe('copied');
   try {

@@ -58,7 +58,7 @@ export interface Moment<Effect> {
 }
 
 const QUESTION_EVERY_MS = 1;
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 120_000;
 
 class Abandoned extends Error {}
 
