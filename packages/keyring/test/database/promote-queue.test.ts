@@ -7,6 +7,7 @@ import {
   putSecret,
   rewrite,
   rowsUnder,
+  untilItWaits,
   useDatabase,
   type Project,
   type Session,
@@ -92,34 +93,49 @@ test('a promote gets through 32 writers that never pause, after the transactions
 });
 
 // "Without the advisory lock a promote starved: … 22 s under 32 writers holding 20 ms."
-test('without the queue in the fence, a promote starves behind them', async () => {
-  const [promoter, admin] = await Promise.all([on.service(), on.admin()]);
+test('without the queue in the fence, a promote waits behind writers that came after it, for as long as they come', async () => {
+  const [promoter, admin, ...writers] = await Promise.all([on.service(), on.admin(), on.service(), on.service()]);
   const fence = 'keyring.fence_secrets__value';
   const whole = await admin.value<string>('select pg_get_functiondef($1::regproc)', [fence]);
   await rewrite(admin, fence, (source) =>
     source.replace(/perform pg_catalog\.pg_advisory_xact_lock_shared\([^;]*;/, ''),
   );
   const project = await makeProject(promoter, 2);
-  crowd = await setOut(project);
-  await crowd.until(2 * WRITERS);
-
-  // Luck may let one through at once, where all 32 pause together; not each of five.
-  let starved = false;
-  for (let attempt = 0; attempt < 5 && !starved; attempt++) {
-    const [from, to] = attempt % 2 === 0 ? project.keys : [project.keys[1], project.keys[0]];
-    const promoting = outcome(promote(promoter, project, from, to));
-    starved = await Promise.race([
-      promoting.then(() => false),
-      crowd.until(crowd.ended() + 8 * WRITERS).then(() => true),
-    ]);
-    if (starved) await admin.run('select pg_cancel_backend($1)', [promoter.pid]);
-    const result = await promoting;
-    if (!starved) expect(result).toBe('done');
+  const write = async (writer: Session): Promise<void> => {
+    await writer.run('begin');
+    await putSecret(writer, project, project.keys[0]);
+  };
+  const [first, second] = writers;
+  await write(first);
+  const promoting = outcome(promote(promoter, project, ...project.keys));
+  await untilItWaits(admin, promoter);
+  for (let turn = 0; turn < 10; turn++) {
+    for (const [holds, comes] of [
+      [first, second],
+      [second, first],
+    ] as const) {
+      await write(comes);
+      await holds.run('commit');
+      await untilItWaits(admin, promoter);
+    }
   }
-  expect(starved).toBe(true);
-  await promoter.run('rollback');
-  await crowd.stop();
+  await first.run('commit');
+  expect(await promoting).toBe('done');
   await admin.run(whole);
+});
+
+test('with it, a writer that comes after a promote waits behind it', async () => {
+  const [promoter, admin, first, second] = await Promise.all([on.service(), on.admin(), on.service(), on.service()]);
+  const project = await makeProject(promoter, 2);
+  await first.run('begin');
+  await putSecret(first, project, project.keys[0]);
+  const promoting = outcome(promote(promoter, project, ...project.keys));
+  await untilItWaits(admin, promoter);
+  const writing = outcome(putSecret(second, project, project.keys[0]));
+  await untilItWaits(admin, second);
+  await first.run('commit');
+  expect(await promoting).toBe('done');
+  expect(await writing).toBe('MK001');
 });
 
 test('a promote that waits too long gives up by statement_timeout, and the writers go on', async () => {
