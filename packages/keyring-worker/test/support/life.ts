@@ -4,6 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Keyring, PolicyChange, Rotation } from '@meshhook/keyring';
+import { onTestFinished } from 'vitest';
 import { seededRandom } from '../../../keyring/test/engine/support/random.ts';
 import { connectionLost, interceptDatabase } from '../../../keyring/test/engine/support/intercept.ts';
 import { startInstallation, type Installation } from '../../../keyring/test/engine/support/installation.ts';
@@ -89,11 +90,8 @@ class Untrue extends Error {}
 
 export async function live(options: LifeOptions): Promise<Lived> {
   const installation = await startInstallation();
-  try {
-    return await liveIn(installation, options);
-  } finally {
-    await installation.end();
-  }
+  onTestFinished(() => installation.end());
+  return liveIn(installation, options);
 }
 
 async function liveIn(installation: Installation, options: LifeOptions): Promise<Lived> {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createRootKeyFile, openRootKey, type Keyring } from '@meshhook/keyring';
-import { expect } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { startInstallation, type Installation } from './installation.ts';
 import { interceptDatabase } from './intercept.ts';
 import { startOwnCluster } from './own-cluster.ts';
@@ -41,48 +41,47 @@ export async function killRotatingProcesses(kills: number, random: Random, secre
   const uri = `file:${path.join(folder, 'root.key')}`;
   await createRootKeyFile(uri);
   const installation = await startInstallation({ rootKey: await openRootKey(uri, { cwd: folder }) });
-  const states: Record<string, number> = {};
-  try {
-    const keyring = await installation.open();
-    const projects = await fill(keyring, secrets);
-    for (let kill = 1; kill <= kills; kill++) {
-      const child = spawn(
-        process.execPath,
-        [
-          '--conditions=@meshhook/source',
-          path.join(import.meta.dirname, 'rotating-process.ts'),
-          installation.test.serviceUrl,
-          uri,
-        ],
-        { stdio: ['ignore', 'pipe', 'inherit'] },
-      );
-      const exited = once(child, 'exit');
-      // Any moment of the rotation: from its first statement to its last, and sometimes into the next one.
-      await Promise.race([once(child.stdout, 'data'), exited]);
-      await sleep(random(500));
-      child.kill('SIGKILL');
-      expect(await exited).toEqual([null, 'SIGKILL']);
-      await everyConnectionGone(installation);
-
-      const next = await installation.open();
-      for (const rotation of await next.rotations.list({ limit: 1 }))
-        states[rotation.state] = (states[rotation.state] ?? 0) + 1;
-      await forgetRunners(installation);
-      for (const id of await next.rotations.waiting()) {
-        const detail = await detailOf(next, id);
-        for (const { state } of detail.projectDetails) states[state] = (states[state] ?? 0) + 1;
-        expect((await next.rotations.run(id)).state).toBe('completed');
-        await expectReceipts(next, id, 'completed', [secrets, secrets]);
-      }
-      await expectEverySecretFresh(installation, next, projects);
-      await expectHealthy(next);
-    }
-    await expectEachStepOnce(installation);
-    return `${String(kills)} kills found ${JSON.stringify(states)}`;
-  } finally {
+  onTestFinished(async () => {
     await installation.end();
     await rm(folder, { recursive: true });
+  });
+  const states: Record<string, number> = {};
+  const keyring = await installation.open();
+  const projects = await fill(keyring, secrets);
+  for (let kill = 1; kill <= kills; kill++) {
+    const child = spawn(
+      process.execPath,
+      [
+        '--conditions=@meshhook/source',
+        path.join(import.meta.dirname, 'rotating-process.ts'),
+        installation.test.serviceUrl,
+        uri,
+      ],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    const exited = once(child, 'exit');
+    // Any moment of the rotation: from its first statement to its last, and sometimes into the next one.
+    await Promise.race([once(child.stdout, 'data'), exited]);
+    await sleep(random(500));
+    child.kill('SIGKILL');
+    expect(await exited).toEqual([null, 'SIGKILL']);
+    await everyConnectionGone(installation);
+
+    const next = await installation.open();
+    for (const rotation of await next.rotations.list({ limit: 1 }))
+      states[rotation.state] = (states[rotation.state] ?? 0) + 1;
+    await forgetRunners(installation);
+    for (const id of await next.rotations.waiting()) {
+      const detail = await detailOf(next, id);
+      for (const { state } of detail.projectDetails) states[state] = (states[state] ?? 0) + 1;
+      expect((await next.rotations.run(id)).state).toBe('completed');
+      await expectReceipts(next, id, 'completed', [secrets, secrets]);
+    }
+    await expectEverySecretFresh(installation, next, projects);
+    await expectHealthy(next);
   }
+  await expectEachStepOnce(installation);
+  return `${String(kills)} kills found ${JSON.stringify(states)}`;
 }
 
 /**
@@ -91,55 +90,52 @@ export async function killRotatingProcesses(kills: number, random: Random, secre
  */
 export async function crashPostgres(crashes: number, random: Random, secrets = MANY): Promise<string> {
   const { cluster, test } = await startOwnCluster();
+  onTestFinished(() => cluster.stop());
   let restarted: Promise<void> | undefined;
-  try {
-    let installation = await startInstallation({ test });
-    const { rootKey } = installation;
-    const projects = await fill(await installation.open(), secrets);
-    const struck: string[] = [];
+  let installation = await startInstallation({ test });
+  const { rootKey } = installation;
+  const projects = await fill(await installation.open(), secrets);
+  const struck: string[] = [];
 
-    /** Rotates both, and crashes at statement `at`, counted from the rotation's request on; gives how many there were. */
-    const rotate = async (together: boolean, at = Infinity): Promise<number> => {
-      let counted = -Infinity;
-      const rotator = await installation.open({
-        sweepBatchSize: 2,
-        rotationSetSize: together ? 100 : 1,
-        wrap: (database) =>
-          interceptDatabase(database, async ({ statement, send }) => {
-            if (++counted === at) {
-              struck.push(statement.text.trim().split(/\s+/, 3).join(' '));
-              restarted = cluster.restart('immediate');
-            }
-            return send();
-          }),
-      });
-      const { id } = await rotator.rotations.request({ projects: 'all' });
-      counted = 0;
-      expect((await rotator.rotations.run(id)).state).toBe('completed');
-      const all = counted;
-      await restarted;
-      // Its own connections are from before.
-      await installation.end().catch(() => undefined);
-      installation = await startInstallation({ test, rootKey });
-      const next = await installation.open();
-      await expectReceipts(next, id, 'completed', [secrets, secrets]);
-      await expectEverySecretFresh(installation, next, projects);
-      await expectHealthy(next);
-      return all;
-    };
+  /** Rotates both, and crashes at statement `at`, counted from the rotation's request on; gives how many there were. */
+  const rotate = async (together: boolean, at = Infinity): Promise<number> => {
+    let counted = -Infinity;
+    const rotator = await installation.open({
+      sweepBatchSize: 2,
+      rotationSetSize: together ? 100 : 1,
+      wrap: (database) =>
+        interceptDatabase(database, async ({ statement, send }) => {
+          if (++counted === at) {
+            struck.push(statement.text.trim().split(/\s+/, 3).join(' '));
+            restarted = cluster.restart('immediate');
+          }
+          return send();
+        }),
+    });
+    const { id } = await rotator.rotations.request({ projects: 'all' });
+    counted = 0;
+    expect((await rotator.rotations.run(id)).state).toBe('completed');
+    const all = counted;
+    await restarted;
+    // Its own connections are from before.
+    await installation.end().catch(() => undefined);
+    installation = await startInstallation({ test, rootKey });
+    const next = await installation.open();
+    await expectReceipts(next, id, 'completed', [secrets, secrets]);
+    await expectEverySecretFresh(installation, next, projects);
+    await expectHealthy(next);
+    return all;
+  };
 
-    // A rotation that takes less time says less often that it is alive, and looks less often at the reads beside it.
-    const fewest = { set: await rotate(true), alone: await rotate(false) };
-    while (struck.length < crashes) {
-      const way = struck.length % 2 === 0 ? 'set' : 'alone';
-      fewest[way] = Math.min(fewest[way], await rotate(way === 'set', 1 + random(fewest[way])));
-    }
-    await expectEachStepOnce(installation);
-    await installation.end();
-    return `${String(crashes)} crashes at: ${struck.join(', ')}`;
-  } finally {
-    await cluster.stop();
+  // A rotation that takes less time says less often that it is alive, and looks less often at the reads beside it.
+  const fewest = { set: await rotate(true), alone: await rotate(false) };
+  while (struck.length < crashes) {
+    const way = struck.length % 2 === 0 ? 'set' : 'alone';
+    fewest[way] = Math.min(fewest[way], await rotate(way === 'set', 1 + random(fewest[way])));
   }
+  await expectEachStepOnce(installation);
+  await installation.end();
+  return `${String(crashes)} crashes at: ${struck.join(', ')}`;
 }
 
 /** Whatever died when: what happened is in the trail, and once. */
