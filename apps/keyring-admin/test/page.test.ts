@@ -125,7 +125,7 @@ describe('the pages, in a real browser', () => {
         site.place.database.adminUrl,
         `insert into keyring.root_key_backups
                 (id, root_fingerprint, wrapping_key_ids, recipients, written_at, verified_at)
-         select gen_random_uuid(), repeat('0', 32), array[id], '{}', now(), date_trunc('day', now()) - make_interval(days => $1)
+         select gen_random_uuid(), repeat('0', 32), array[id], '{}', now(), now() - make_interval(hours => 24 * $1 + 1)
            from keyring.wrapping_keys`,
         [days],
       );

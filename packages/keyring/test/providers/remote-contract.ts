@@ -98,7 +98,7 @@ export function remoteContract(name: string, setup: () => Promise<RemoteSubject>
     }
 
     test.each(calls)('silent once, then fine: %s leaves the first attempt behind', async (_, call) => {
-      const quick = { ...patience, attemptTimeoutMs: 400 };
+      const quick = { ...patience, attemptTimeoutMs: 1_000 };
       const inAHurry = await subject.open(undefined, quick);
       subject.misbehave('silent', 1);
       if (call === calls[2]?.[1]) await subject.open(undefined, quick);

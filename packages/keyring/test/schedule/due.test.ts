@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { openKeyring, type Keyring } from '@meshhook/keyring';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { DAY_MS } from '../../src/schedule/arithmetic/duration.ts';
@@ -47,6 +48,13 @@ const around = (from: number, to: number) => {
   const clock = (hours: number) => new Date(Date.now() + hours * 3_600_000).toISOString().slice(11, 16);
   return { zone: 'UTC', windows: [{ ...allDay[0], from: clock(from), to: clock(to) }] };
 };
+const days = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'];
+/** Its number, in UTC. Shortly before midnight it waits for the next day, so that a test ends on the day that it began on. */
+async function today(): Promise<number> {
+  const left = DAY_MS - (Date.now() % DAY_MS);
+  if (left < 120_000) await sleep(left + 1_000);
+  return new Date().getUTCDay();
+}
 const request = () => keyring.policies.requestDue();
 const overdue = async () => (await keyring.policies.overdue()).projects;
 
@@ -92,11 +100,10 @@ test('quiet hours that are closed hold it, and their opening lets it go, without
 });
 
 test('the last quiet hours before the promise are used', async () => {
+  const day = await today();
   await projects(1);
   await wait('88 days');
-  const today = new Date().getUTCDay();
-  const days = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'];
-  await quiet({ zone: 'UTC', windows: [{ days: [days[today]], from: '00:00', to: '24:00' }] });
+  await quiet({ zone: 'UTC', windows: [{ days: [days[day]], from: '00:00', to: '24:00' }] });
   expect((await request()).projects).toBe(1);
   await installation.sql(`update keyring.rotation_projects set state = 'canceled', finished_at = '2020-01-01'`);
   // Five days earlier they open once more in time.
@@ -105,11 +112,10 @@ test('the last quiet hours before the promise are used', async () => {
 });
 
 test('who misses the last quiet hours before the promise is late from then, not from the next ones', async () => {
+  const day = await today();
   await projects(1);
-  const [today, tomorrow] = [new Date().getUTCDay(), (new Date().getUTCDay() + 1) % 7];
-  const days = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'];
   // Open today, and 6 days ago; its age was reached 2 days ago, in between.
-  await quiet({ zone: 'UTC', windows: [{ days: [days[today], days[tomorrow]], from: '00:00', to: '24:00' }] });
+  await quiet({ zone: 'UTC', windows: [{ days: [days[day], days[(day + 1) % 7]], from: '00:00', to: '24:00' }] });
   await wait('92 days');
   const { projects: count, plannedFor } = await request();
   expect(count).toBe(1);
