@@ -1,4 +1,4 @@
-import type { Database } from '@meshhook/keyring';
+import { errorCodes, KeyringError, type Database } from '@meshhook/keyring';
 import { PgBoss } from 'pg-boss';
 
 /** Where pg-boss's tables are. */
@@ -15,6 +15,18 @@ export function bossOver(database: Database, onError: (error: unknown) => void):
     schedule: false,
     registerInstance: false,
   });
-  boss.on('error', onError);
+  boss.on('error', (error: unknown) => onError(original(error)));
   return boss;
+}
+
+/** Of some errors pg-boss hands on a copy of their fields, which is no error any more. What ours says of itself is in those. */
+function original(error: unknown): unknown {
+  if (error instanceof Error || !(error instanceof Object)) return error;
+  const { code, message, stack, remedy } = error as Partial<KeyringError>;
+  const known = errorCodes.find((one) => one === code);
+  const made =
+    known === undefined
+      ? new Error(message)
+      : new KeyringError(known, message ?? '', remedy === undefined ? {} : { remedy });
+  return Object.assign(made, stack === undefined ? {} : { stack });
 }
