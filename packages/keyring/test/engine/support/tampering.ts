@@ -192,6 +192,18 @@ export function randomEdit({ ids, gaps }: Sealed, random: (below: number) => num
   }
 }
 
-export async function apply(client: pg.Client, edit: Edit): Promise<void> {
+/** False when it left everything as it was: what it would replace is not in every entry. */
+export async function apply(client: pg.Client, edit: Edit): Promise<boolean> {
+  const before = await everything(client);
   for (const { text, values } of edit.statements) await client.query(text, [...values]);
+  return (await everything(client)) !== before;
+}
+
+async function everything(client: pg.Client): Promise<string> {
+  const { rows } = await client.query<Record<string, string>>(
+    `select (select string_agg(l::text, ' ' order by id) from keyring.audit_log l) as entries,
+       (select string_agg(s::text, ' ' order by place) from keyring.audit_seals s) as seals,
+       (select string_agg(c::text, ' ' order by id) from keyring.audit_checkpoints c) as checkpoints`,
+  );
+  return JSON.stringify(rows);
 }
