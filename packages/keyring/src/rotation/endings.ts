@@ -156,18 +156,29 @@ async function recordStop(
   });
 }
 
-/** Rows are what is in the way: those that do not open go into quarantine, by name. */
+/**
+ * Rows are what is in the way: those that do not open go into quarantine, by name. `free`: one of those that were `held` at every try,
+ * though nobody holds it now.
+ */
 export async function blockRows(
   context: RotationContext,
   progress: ProjectProgress,
   unreadable: ReadonlyMap<string, readonly Unreadable[]>,
   held: number,
+  free?: string,
 ): Promise<void> {
   const quarantined = [...unreadable.values()].reduce((sum, rows) => sum + rows.length, 0);
   const code = quarantined > 0 ? 'rows_quarantined' : 'rows_locked';
   const parts = [
     quarantined > 0 ? `${String(quarantined)} ${quarantined === 1 ? 'row does' : 'rows do'} not open` : '',
-    held > 0 ? `${String(held)} ${held === 1 ? 'row is' : 'rows are'} held by other transactions` : '',
+    held > 0 && free === undefined
+      ? `${String(held)} ${held === 1 ? 'row is' : 'rows are'} held by other transactions`
+      : '',
+    // Let go a moment ago; or passed over in silence by something in the table itself.
+    free === undefined
+      ? ''
+      : `${String(held)} ${held === 1 ? 'row was' : 'rows were'} not to be changed, and ${free} is held by nobody now: unless resuming ` +
+        'helps, a trigger, rule or policy of its table keeps it as it is',
   ];
   const detail = parts.filter((part) => part !== '').join('; ');
   await boundedTransaction(context.database, async (tx) => {

@@ -2,7 +2,7 @@ import type { RowsUnit } from '../api.ts';
 import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
 import type { Queryable } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
-import { requireSoundCatalog } from '../keyring/columns.ts';
+import { requireSoundCatalog, type EncryptedColumn } from '../keyring/columns.ts';
 import { markRolledBack, movePrimary, selectLatestVersion, selectPrimary } from '../keyring/store.ts';
 import type { BlockRange } from './batches.ts';
 import { boundedTransaction, LOCK_WAIT_MS } from './bounded.ts';
@@ -17,7 +17,8 @@ import {
   type ProjectProgress,
 } from './project-store.ts';
 import type { Direction } from './rotation-store.ts';
-import { countOthersByColumn, totalOf } from './rows-store.ts';
+import { countOthersByColumn, selectFreeRow, totalOf } from './rows-store.ts';
+import type { Unreadable } from './rows.ts';
 import { partsOf, sweepBlocks, sweepProject } from './sweep.ts';
 import { isNotItsOwn } from './trouble.ts';
 import { verifyProject } from './verify.ts';
@@ -357,8 +358,25 @@ async function sweepTo(
     const waited = waitedMs(tried, FIRST_ROW_WAIT_MS, LONGEST_ROW_WAIT_MS);
     if (waited + waitMs <= context.lockPatienceMs) return { retryAfterMs: waitMs, tried };
   }
-  await blockRows(context, progress, unreadable, held);
+  const free = held > 0 ? await freeRow(context, progress.projectId, keyId, columns, unreadable) : undefined;
+  await blockRows(context, progress, unreadable, held, free);
   return 'rest';
+}
+
+/** A row that stayed where it was, though nobody holds it. */
+async function freeRow(
+  { database }: RotationContext,
+  projectId: string,
+  keyId: string,
+  columns: readonly EncryptedColumn[],
+  unreadable: ReadonlyMap<string, readonly Unreadable[]>,
+): Promise<string | undefined> {
+  for (const column of columns) {
+    const exceptIds = (unreadable.get(column.label) ?? []).map(({ id }) => id);
+    const id = await selectFreeRow(database, column, { projectId, exceptKeyId: keyId, exceptIds });
+    if (id !== undefined) return `${column.label} ${id}`;
+  }
+  return undefined;
 }
 
 function toUnit(

@@ -186,6 +186,22 @@ export async function replaceCiphertexts(
   return moved.get(projectId) ?? 0;
 }
 
+/** A row not under `exceptKeyId`, nor among `exceptIds`, that nobody holds at this moment: its id. */
+export async function selectFreeRow(
+  database: Queryable,
+  column: EncryptedColumn,
+  { projectId, exceptKeyId, exceptIds }: { projectId: string; exceptKeyId: string; exceptIds: readonly string[] },
+): Promise<string | undefined> {
+  const { rows } = await database.query<{ id: string }>({
+    text: `select t.${column.rowId}::text as id from ${column.table} t
+           where t.${column.project} = $1 and t.${column.keyId} is not null and t.${column.keyId} <> $2
+             and t.${column.rowId}::text <> all ($3::text[])
+           limit 1 for no key update skip locked`,
+    values: [projectId, exceptKeyId, exceptIds],
+  });
+  return rows[0]?.id;
+}
+
 /** Rows of a project, by version and column. */
 export async function countReferences(
   database: Queryable,

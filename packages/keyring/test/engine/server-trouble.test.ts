@@ -73,3 +73,22 @@ test.each([
   expect((await service.rotations.run(id)).state).toBe('completed');
   await expectEverySecretFresh(installation, service, projects);
 });
+
+test('a row that a trigger of the application keeps as it is blocks, and is named, instead of others being blamed', async () => {
+  const [project] = await makeProjects(1);
+  const [kept] = await installation.sql<{ id: string }>('select id from public.secrets order by id limit 1');
+  await installation.asOwner(
+    'create function public.keep() returns trigger language plpgsql as $$ begin return null; end $$',
+    `create trigger keep before update on public.secrets for each row when (old.id = '${kept?.id ?? ''}')
+       execute function public.keep()`,
+  );
+  const { id } = await service.rotations.request({ projects: 'all' });
+  expect(await service.rotations.run(id)).toMatchObject({ state: 'blocked', rows: { total: 2, moved: 1 } });
+  const [blocked] = (await detailOf(service, id)).projectDetails;
+  expect(blocked?.errorDetail).toContain(`secrets.value ${kept?.id ?? ''} is held by nobody`);
+  expect(blocked?.errorDetail).toContain('trigger');
+  await installation.asOwner('drop trigger keep on public.secrets');
+  await service.rotations.resume(id);
+  expect((await service.rotations.run(id)).state).toBe('completed');
+  await expectEverySecretFresh(installation, service, project === undefined ? [] : [project]);
+});
