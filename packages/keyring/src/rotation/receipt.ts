@@ -45,9 +45,19 @@ export function verifyReceipt(document: unknown, publicKey?: Uint8Array): Verifi
   if (!verify(null, payload, key, Buffer.from(receipt.signature, 'base64'))) {
     throw invalid('The signature does not belong to it: it was changed.');
   }
-  const content = JSON.parse(receipt.payload) as Record<string, unknown>;
-  if (content['type'] !== TYPE) throw invalid('It is of a type that this program does not know.');
+  const content = parsed(receipt.payload);
+  if (content?.['type'] !== TYPE) throw invalid('It is of a type that this program does not know.');
   return { content, keyId: receipt.keyId, trusted: publicKey !== undefined };
+}
+
+/** Whoever signs can sign anything. */
+function parsed(payload: string): Record<string, unknown> | undefined {
+  try {
+    const content: unknown = JSON.parse(payload);
+    return typeof content === 'object' && content !== null ? (content as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function receiptDocument(document: unknown): Receipt {
