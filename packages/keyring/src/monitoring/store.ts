@@ -96,7 +96,7 @@ export async function selectOpen(
            from (
              select 'data_key' as kind, r.trigger, r.state, r.requested_at,
                r.state in ('requested', 'running', 'rolling_back')
-                 and (r.runner_until is null or r.runner_until < now()) as undriven
+                 and (r.runner_until between now() and now() + interval '1 minute') is not true as undriven
              from keyring.rotations r
              where r.state in ('requested', 'running', 'paused', 'blocked', 'rolling_back')
              union all

@@ -31,10 +31,13 @@ const pacing = `
   case when trigger = 'compromise' then 'full' else pace end as pace,
   case when trigger <> 'compromise' then max_rate end as max_rate`;
 
+// Whoever drives a rotation holds it for seconds from now. What ends much later was written before the clock of the server was set back.
+const held = `runner_until between now() and now() + interval '1 minute'`;
+
 const selectRotation = `
   select r.id, r.scope, r.trigger, r.state, r.requested_by, r.reason, r.requested_at, r.started_at, r.finished_at,
     r.planned_for, (extract(epoch from coalesce(r.finished_at, now()) - r.started_at) * 1000)::bigint as duration_ms,
-    case when r.runner_until > now() then r.runner end as runner, ${pacing},
+    case when r.${held} then r.runner end as runner, ${pacing},
     coalesce(p.projects, '{}') as projects, coalesce(p.total, 0) as rows_total, coalesce(p.moved, 0) as rows_moved,
     coalesce(p.verified, 0) as rows_verified, coalesce(p.quarantined, 0) as rows_quarantined
   from keyring.rotations r
@@ -158,7 +161,7 @@ export async function selectWaiting(database: Queryable, trigger?: Rotation['tri
   const { rows } = await database.query<{ id: string }>({
     text: `select id from keyring.rotations
            where state in ('requested', 'running', 'rolling_back')
-             and (runner_until is null or runner_until < now()) and ($1::text is null or trigger = $1)
+             and (${held}) is not true and ($1::text is null or trigger = $1)
            order by trigger <> 'compromise', requested_at, id limit 100`,
     values: [trigger ?? null],
   });
@@ -203,7 +206,7 @@ export async function holdRotation(
 ): Promise<Course | undefined> {
   const { rows } = await database.query<CourseRow>({
     text: `update keyring.rotations set runner = $2, runner_until = now() + make_interval(secs => $3::double precision / 1000)
-           where id = $1 and (runner = $2 or runner_until is null or runner_until < now())
+           where id = $1 and (runner = $2 or (${held}) is not true)
            returning state, direction, ${pacing}`,
     values: [id, runner, forMs],
   });

@@ -92,3 +92,16 @@ test('a row that a trigger of the application keeps as it is blocks, and is name
   expect((await service.rotations.run(id)).state).toBe('completed');
   await expectEverySecretFresh(installation, service, project === undefined ? [] : [project]);
 });
+
+test('a rotation whose driver died before the clock of the server was set back is taken over at once', async () => {
+  const projects = await makeProjects(1);
+  const { id } = await service.rotations.request({ projects: 'all' });
+  await installation.sql(
+    `update keyring.rotations set state = 'running', runner = 'dead', runner_until = now() + interval '1 hour' where id = $1`,
+    [id],
+  );
+  expect((await service.rotations.get(id))?.runner).toBeUndefined();
+  expect(await service.rotations.waiting()).toEqual([id]);
+  expect((await service.rotations.run(id, { whenDriven: 'leave' })).state).toBe('completed');
+  await expectEverySecretFresh(installation, service, projects);
+});
