@@ -426,7 +426,7 @@ create table keyring.encryption_keys (
   constraint encryption_keys_state_check CHECK ((state = ANY (ARRAY['enabled'::text, 'disabled'::text, 'compromised'::text, 'destroyed'::text]))),
   constraint encryption_keys_version_check CHECK ((version > 0)),
   constraint encryption_keys_wrapped_key_check CHECK ((octet_length(wrapped_key) = 78)),
-  constraint encryption_keys_wrapping_key_id_fkey FOREIGN KEY (wrapping_key_id) REFERENCES keyring.wrapping_keys(id)
+  constraint encryption_keys_wrapping_key_id_fkey FOREIGN KEY (wrapping_key_id) REFERENCES keyring.wrapping_keys(id) DEFERRABLE INITIALLY DEFERRED
 ) with (fillfactor=50);
 alter table keyring.encryption_keys owner to keyring_owner;
 alter table keyring.encryption_keys enable row level security;
@@ -437,8 +437,8 @@ CREATE TRIGGER guard_encryption_key BEFORE UPDATE ON keyring.encryption_keys FOR
 CREATE TRIGGER guard_encryption_key_end BEFORE DELETE ON keyring.encryption_keys FOR EACH ROW EXECUTE FUNCTION keyring.guard_encryption_key();
 CREATE TRIGGER guard_key_ends_after AFTER UPDATE OF destroyed_at ON keyring.encryption_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.guard_key_ends();
 CREATE TRIGGER guard_key_ends_before BEFORE UPDATE OF destroyed_at ON keyring.encryption_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.guard_key_ends();
-CREATE TRIGGER zz_keyring_fence_insert BEFORE INSERT ON keyring.encryption_keys FOR EACH ROW WHEN (new.wrapped_key IS NOT NULL) EXECUTE FUNCTION keyring.fence_wrapped_key();
-CREATE TRIGGER zz_keyring_fence_update BEFORE UPDATE ON keyring.encryption_keys FOR EACH ROW WHEN (new.wrapped_key IS NOT NULL AND (old.wrapping_key_id IS DISTINCT FROM new.wrapping_key_id OR old.wrapped_key IS DISTINCT FROM new.wrapped_key)) EXECUTE FUNCTION keyring.fence_wrapped_key();
+CREATE TRIGGER keyring_fence_insert AFTER INSERT ON keyring.encryption_keys REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION keyring.fence_wrapped_keys();
+CREATE TRIGGER keyring_fence_update AFTER UPDATE ON keyring.encryption_keys REFERENCING OLD TABLE AS replaced NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION keyring.fence_wrapped_keys();
 create policy keyring_auditor on keyring.encryption_keys for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.encryption_keys for all to keyring_owner, keyring_service using (true) with check (true);
 comment on column keyring.encryption_keys.wrapped_key is 'The key in an envelope under wrapping_key_id; null once destroyed';
@@ -1060,16 +1060,16 @@ create table keyring.signing_keys (
   constraint signing_keys_version_check CHECK ((version > 0)),
   constraint signing_keys_version_key UNIQUE (version),
   constraint signing_keys_wrapped_key_check CHECK ((octet_length(wrapped_key) = 78)),
-  constraint signing_keys_wrapping_key_id_fkey FOREIGN KEY (wrapping_key_id) REFERENCES keyring.wrapping_keys(id)
+  constraint signing_keys_wrapping_key_id_fkey FOREIGN KEY (wrapping_key_id) REFERENCES keyring.wrapping_keys(id) DEFERRABLE INITIALLY DEFERRED
 );
 alter table keyring.signing_keys owner to keyring_owner;
 alter table keyring.signing_keys enable row level security;
 alter table keyring.signing_keys force row level security;
 CREATE TRIGGER guard_signing_key BEFORE UPDATE ON keyring.signing_keys FOR EACH ROW WHEN (new.id IS DISTINCT FROM old.id OR new.version IS DISTINCT FROM old.version OR new.algorithm IS DISTINCT FROM old.algorithm OR new.public_key IS DISTINCT FROM old.public_key OR new.created_at IS DISTINCT FROM old.created_at OR new.purpose IS DISTINCT FROM old.purpose) EXECUTE FUNCTION keyring.guard_signing_key();
+CREATE TRIGGER keyring_fence_insert AFTER INSERT ON keyring.signing_keys REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION keyring.fence_wrapped_keys();
+CREATE TRIGGER keyring_fence_update AFTER UPDATE ON keyring.signing_keys REFERENCING OLD TABLE AS replaced NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION keyring.fence_wrapped_keys();
 CREATE TRIGGER keys_are_not_truncated BEFORE TRUNCATE ON keyring.signing_keys FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_truncate();
 CREATE TRIGGER signing_keys_are_kept BEFORE DELETE ON keyring.signing_keys FOR EACH ROW EXECUTE FUNCTION keyring.refuse_receipt_change();
-CREATE TRIGGER zz_keyring_fence_insert BEFORE INSERT ON keyring.signing_keys FOR EACH ROW EXECUTE FUNCTION keyring.fence_wrapped_key();
-CREATE TRIGGER zz_keyring_fence_update BEFORE UPDATE ON keyring.signing_keys FOR EACH ROW EXECUTE FUNCTION keyring.fence_wrapped_key();
 create policy keyring_auditor on keyring.signing_keys for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.signing_keys for all to keyring_owner, keyring_service using (true) with check (true);
 comment on table keyring.signing_keys is 'Ed25519 keys that sign receipts; the newest signs, every public half verifies';
@@ -2004,27 +2004,54 @@ AS $function$
         $function$;
 alter function keyring.fence_secrets__value() owner to keyring_owner;
 
-CREATE OR REPLACE FUNCTION keyring.fence_wrapped_key()
+CREATE OR REPLACE FUNCTION keyring.fence_wrapped_keys()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO ''
+ SET enable_hashjoin TO 'on'
+ SET enable_nestloop TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
 AS $function$
   declare
+    misnamed pg_catalog.bool;
+    named pg_catalog.uuid[];
     primary_id pg_catalog.uuid;
+    stale_id pg_catalog.uuid;
   begin
-    if keyring.envelope_key_id(new.wrapped_key) is distinct from new.wrapping_key_id then
+    if tg_op = 'INSERT' then
+      select pg_catalog.bool_or(keyring.envelope_key_id(w.wrapped_key) is distinct from w.wrapping_key_id),
+          pg_catalog.array_agg(distinct w.wrapping_key_id)
+        into misnamed, named
+        from written w
+        where w.wrapped_key is not null;
+    else
+      -- Who changes anything else of a key waits in no queue.
+      select pg_catalog.bool_or(keyring.envelope_key_id(w.wrapped_key) is distinct from w.wrapping_key_id),
+          pg_catalog.array_agg(distinct w.wrapping_key_id)
+        into misnamed, named
+        from written w left join replaced r on r.id = w.id
+        where w.wrapped_key is not null
+          and (w.wrapped_key is distinct from r.wrapped_key or w.wrapping_key_id is distinct from r.wrapping_key_id);
+    end if;
+    if named is null then
+      return null;
+    end if;
+    if misnamed then
       raise exception 'the wrapped key of a row in % does not name its wrapping key', tg_table_name using errcode = 'MK003';
     end if;
     perform pg_catalog.pg_advisory_xact_lock_shared(keyring.wrapping_lock());
     select i.wrapping_key_id into primary_id from keyring.installation i for share;
-    if primary_id is distinct from new.wrapping_key_id then
-      perform keyring.refuse_stale_wrapping(new.wrapping_key_id);
-    end if;
-    return new;
+    foreach stale_id in array named loop
+      if primary_id is distinct from stale_id then
+        perform keyring.refuse_stale_wrapping(stale_id);
+      end if;
+    end loop;
+    return null;
   end
   $function$;
-alter function keyring.fence_wrapped_key() owner to keyring_owner;
+alter function keyring.fence_wrapped_keys() owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.finish_adoption(column_label text)
  RETURNS boolean

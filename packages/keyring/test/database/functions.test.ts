@@ -45,7 +45,7 @@ const triggers = [
     'begin_audit_entry',
     'erase_wrapping_key',
     'fence_secrets__value',
-    'fence_wrapped_key',
+    'fence_wrapped_keys',
     'guard_access_settings',
     'guard_admins',
   ],

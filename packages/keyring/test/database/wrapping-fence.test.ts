@@ -1,75 +1,11 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
-import {
-  isolations,
-  makeProject,
-  outcome,
-  rewrite,
-  untilItWaits,
-  useDatabase,
-  wrapped,
-  wrappingKey,
-} from './support.ts';
-import type { Session } from './support.ts';
+import { isolations, outcome, rewrite, untilItWaits, useDatabase, wrapped, wrappingKey } from './support.ts';
+import { insertKey, movePointer, rewrap, twoWrappingKeysOn } from './wrapping-support.ts';
 
+// No key is stored under a wrapping key that the pointer does not name.
 const on = useDatabase();
-
-/** A further wrapping key, wrapped by one root key and perhaps by others. */
-async function addWrappingKey(by: Session, roots = 1): Promise<string> {
-  const id = randomUUID();
-  await by.run(
-    `insert into keyring.wrapping_keys (id, version, fingerprint)
-     select $1, coalesce(max(version), 0) + 1, $2 from keyring.wrapping_keys`,
-    [id, randomBytes(32)],
-  );
-  for (let count = 0; count < roots; count++) {
-    const [root] = await by.run<{ id: string }>(
-      `insert into keyring.root_keys (uri, fingerprint) values ('test:', $1) returning id`,
-      [randomBytes(16).toString('hex')],
-    );
-    await wrapUnder(by, id, root!.id);
-  }
-  return id;
-}
-
-const wrapUnder = (by: Session, wrappingKeyId: string, rootId: string) =>
-  by.run('insert into keyring.wrapped_wrapping_keys (wrapping_key_id, root_key_id, wrapped) values ($1, $2, $3)', [
-    wrappingKeyId,
-    rootId,
-    randomBytes(78),
-  ]);
-
-const movePointer = (by: Session, to: string) => by.run('update keyring.installation set wrapping_key_id = $1', [to]);
-
-/** A project, whose keys are under the wrapping key that is primary now, and one that is not primary. Nothing else is there. */
-async function twoWrappingKeys() {
-  const [admin, service, other] = await Promise.all([on.admin(), on.service(), on.service()]);
-  await admin.run('set session_replication_role = replica');
-  const tables = ['upper_rotations', 'keyrings', 'encryption_keys', 'signing_keys', 'installation'];
-  for (const table of [...tables, 'wrapped_wrapping_keys', 'wrapping_keys', 'root_keys']) {
-    await admin.run(`delete from keyring.${table}`);
-  }
-  await admin.run('delete from public.projects');
-  await admin.run('set session_replication_role = origin');
-  const project = await makeProject(service);
-  return { admin, service, other, project, next: await addWrappingKey(service) };
-}
-
-const insertKey = (by: Session, projectId: string, under: string, bytes = wrapped(under)) =>
-  by.run(
-    `insert into keyring.encryption_keys (id, project_id, version, wrapped_key, wrapping_key_id, fingerprint)
-     values ($1, $2, 9, $3, $4, $5)`,
-    [randomUUID(), projectId, bytes, under, randomBytes(32)],
-  );
-
-const rewrap = (by: Session, keyId: string, to: string) =>
-  by.run('update keyring.encryption_keys set wrapped_key = $2, wrapping_key_id = $3 where id = $1', [
-    keyId,
-    wrapped(to),
-    to,
-  ]);
-
-// ── the fence ───────────────────────────────────────────────────────────────────────────────────────────────────────
+const twoWrappingKeys = () => twoWrappingKeysOn(on);
 
 test('every table whose rows are under a wrapping key is one that a rotation of it wraps anew, and that keeps it from being destroyed', async () => {
   const { admin } = await twoWrappingKeys();
@@ -87,7 +23,7 @@ test('every table whose rows are under a wrapping key is one that a rotation of 
   ]);
   const fenced = await admin.value<string[]>(
     `select array_agg(distinct t.tgrelid::regclass::text order by t.tgrelid::regclass::text) from pg_trigger t
-     where t.tgfoid = 'keyring.fence_wrapped_key()'::regprocedure and t.tgenabled = 'O'`,
+     where t.tgfoid = 'keyring.fence_wrapped_keys()'::regprocedure and t.tgenabled = 'O'`,
   );
   expect(fenced).toEqual(['keyring.encryption_keys', 'keyring.signing_keys']);
 });
@@ -111,6 +47,83 @@ test('new bytes under an old wrapping key are refused, too, and bytes that name 
   expect(await outcome(service.run(setBytes, [project.keys[0], wrapped(next)]))).toBe('MK003');
   expect(await outcome(insertKey(service, project.id, next, wrapped(wrappingKey)))).toBe('MK003');
   expect(await outcome(insertKey(service, project.id, next, randomBytes(78)))).toBe('MK003');
+});
+
+test('a wrapping key that this database never knew, as after a restore, is stale like any other', async () => {
+  const { service, project } = await twoWrappingKeys();
+  const unknown = randomUUID();
+  expect(await outcome(insertKey(service, project.id, unknown))).toBe('MK009');
+  expect(await outcome(rewrap(service, project.keys[0], unknown))).toBe('MK009');
+});
+
+test('a statement that stores one stale key among many stores none of them', async () => {
+  const { service, project, next } = await twoWrappingKeys();
+  const insertTwo = (under: readonly string[], bytes = under.map((id) => wrapped(id))) =>
+    service.run(
+      `insert into keyring.encryption_keys (id, project_id, version, wrapped_key, wrapping_key_id, fingerprint)
+       select gen_random_uuid(), $1, 100 + n, bytes, under, $4
+       from unnest($2::bytea[], $3::uuid[]) with ordinality as u (bytes, under, n)`,
+      [project.id, bytes, under, randomBytes(32)],
+    );
+  const rewrapTwo = (under: readonly string[], bytes = under.map((id) => wrapped(id))) =>
+    service.run(
+      `update keyring.encryption_keys k set wrapped_key = bytes, wrapping_key_id = under
+       from unnest($1::uuid[], $2::bytea[], $3::uuid[]) as u (id, bytes, under) where k.id = u.id`,
+      [project.keys, bytes, under],
+    );
+  for (const store of [insertTwo, rewrapTwo]) {
+    expect(await outcome(store([wrappingKey, next]))).toBe('MK009');
+    expect(await outcome(store([wrappingKey, wrappingKey], [wrapped(wrappingKey), wrapped(next)]))).toBe('MK003');
+    expect(await outcome(store([wrappingKey, wrappingKey]))).toBe('done');
+  }
+});
+
+test.each([
+  [
+    'an upsert',
+    `on conflict (id) do update set wrapped_key = excluded.wrapped_key, wrapping_key_id = excluded.wrapping_key_id`,
+  ],
+  ['an upsert of the bytes alone', `on conflict (id) do update set wrapped_key = excluded.wrapped_key`],
+])('%s passes the fence like an update', async (_, onConflict) => {
+  const { service, project, next } = await twoWrappingKeys();
+  const upsert = (id: string, under: string) =>
+    service.run(
+      `insert into keyring.encryption_keys (id, project_id, version, wrapped_key, wrapping_key_id, fingerprint)
+       values ($1, $2, 9, $3, $4, $5) ${onConflict}`,
+      [id, project.id, wrapped(under), under, randomBytes(32)],
+    );
+  expect(await outcome(upsert(project.keys[0], next))).toMatch(/^MK00[39]$/);
+  expect(await outcome(upsert(randomUUID(), next))).toBe('MK009');
+  expect(await outcome(upsert(project.keys[0], wrappingKey))).toBe('done');
+});
+
+test('what another trigger makes of a key is what the fence looks at', async () => {
+  const { admin, service, project, next } = await twoWrappingKeys();
+  await admin.run(`create function public.meddle() returns trigger language plpgsql as $$
+    begin new.wrapping_key_id := '${next}'; new.wrapped_key := decode('${wrapped(next).toString('hex')}', 'hex'); return new; end $$`);
+  // Last by its name among those that can change a row.
+  await admin.run(`create trigger zzz_meddle before insert or update on keyring.encryption_keys
+    for each row execute function public.meddle()`);
+  try {
+    expect(await outcome(insertKey(service, project.id, wrappingKey))).toBe('MK009');
+    expect(await outcome(rewrap(service, project.keys[0], wrappingKey))).toBe('MK009');
+  } finally {
+    await admin.run('drop function public.meddle cascade');
+  }
+});
+
+test('who changes anything else of a key waits in no queue', async () => {
+  const { service, other, project } = await twoWrappingKeys();
+  await other.run('begin');
+  await other.run('select pg_advisory_xact_lock(keyring.wrapping_lock())');
+  await service.run(`set statement_timeout = '10s'`);
+  await service.run('update keyring.encryption_keys set disabled_at = disabled_at where id = $1', [project.keys[1]]);
+  await service.run('update keyring.encryption_keys set wrapped_key = wrapped_key where id = $1', [project.keys[1]]);
+  await service.run('update keyring.keyrings set primary_key_id = $2 where project_id = $1', [
+    project.id,
+    project.keys[1],
+  ]);
+  await other.run('rollback');
 });
 
 test('a version under an old wrapping key is suspended, retired and destroyed as ever', async () => {
@@ -171,7 +184,7 @@ test.each(isolations)(
 
 test('without its row lock the fence would let a stale key through under repeatable read', async () => {
   const { admin, service, other, project, next } = await twoWrappingKeys();
-  const fence = 'keyring.fence_wrapped_key';
+  const fence = 'keyring.fence_wrapped_keys';
   const whole = await admin.value<string>('select pg_get_functiondef($1::regproc)', [fence]);
   await rewrite(admin, fence, (source) => source.replace('keyring.installation i for share', 'keyring.installation i'));
   await service.run('begin isolation level repeatable read');
@@ -191,7 +204,8 @@ test('who comes to make a key while a move of the pointer waits has to wait behi
     other.run('select pg_advisory_xact_lock(keyring.wrapping_lock())').then(() => movePointer(other, next)),
   );
   await untilItWaits(admin, other);
-  const making = outcome(insertKey(late, project.id, wrappingKey));
+  // Another version: for one of the same number it would wait in the index first.
+  const making = outcome(insertKey(late, project.id, wrappingKey, wrapped(wrappingKey), 10));
   await untilItWaits(admin, late);
   await service.run('commit');
   expect(await moving).toBe('done');
@@ -225,216 +239,4 @@ test('a signing key changes its wrapping and nothing else, and only to the wrapp
   expect(await outcome(service.run('update keyring.signing_keys set version = 99 where id = $1', [id]))).toBe('42501');
   expect(await outcome(admin.run('update keyring.signing_keys set version = 99 where id = $1', [id]))).toBe('MK004');
   expect(await outcome(admin.run('delete from keyring.signing_keys where id = $1', [id]))).toBe('MK007');
-});
-
-// ── states ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-const states: Record<string, string> = {
-  disabled: `state = 'disabled', disabled_at = now()`,
-  compromised: `state = 'compromised', compromised_at = now()`,
-  destroyed: `state = 'destroyed', destroyed_at = now()`,
-  enabled: `state = 'enabled'`,
-};
-const setState = (by: Session, id: string, state: string) =>
-  by.run(`update keyring.wrapping_keys set ${states[state]} where id = $1`, [id]);
-
-test.each([
-  ['disabled', 'enabled', 'MK005'],
-  ['disabled', 'compromised', 'done'],
-  ['disabled', 'destroyed', 'done'],
-  ['compromised', 'enabled', 'MK005'],
-  ['compromised', 'disabled', 'MK005'],
-  ['compromised', 'destroyed', 'done'],
-  ['destroyed', 'enabled', 'MK005'],
-  ['destroyed', 'compromised', 'MK005'],
-])('a wrapping key that is %s becomes %s: %s', async (from, to, expected) => {
-  const { service, next } = await twoWrappingKeys();
-  await setState(service, next, from);
-  expect(await outcome(setState(service, next, to))).toBe(expected);
-  expect(await outcome(movePointer(service, next))).toBe('MK005');
-});
-
-test('the primary wrapping key stays enabled, and its identity what it is', async () => {
-  const { admin, service } = await twoWrappingKeys();
-  for (const state of ['disabled', 'compromised', 'destroyed']) {
-    expect(await outcome(setState(service, wrappingKey, state))).toBe('MK006');
-  }
-  expect(await outcome(admin.run(`update keyring.wrapping_keys set fingerprint = sha256('x')`))).toBe('MK004');
-  expect(await outcome(admin.run('delete from keyring.installation'))).toBe('MK005');
-  expect(await outcome(service.run('delete from keyring.wrapping_keys'))).toBe('42501');
-  expect(await outcome(admin.run('delete from keyring.wrapping_keys'))).toBe('MK005');
-  for (const table of ['root_keys', 'wrapping_keys', 'wrapped_wrapping_keys', 'installation', 'signing_keys']) {
-    expect(await outcome(admin.run(`truncate keyring.${table} cascade`))).toBe('MK005');
-  }
-});
-
-test('of a promote and a state that race for one wrapping key, one waits for the other and is refused', async () => {
-  const { admin, service, other, next } = await twoWrappingKeys();
-  await service.run('begin');
-  await setState(service, next, 'disabled');
-  const moving = outcome(movePointer(other, next));
-  await untilItWaits(admin, other);
-  await service.run('commit');
-  expect(await moving).toBe('MK005');
-
-  const third = await addWrappingKey(service);
-  await service.run('begin');
-  await movePointer(service, third);
-  const disabling = outcome(setState(other, third, 'destroyed'));
-  await untilItWaits(admin, other);
-  await service.run('commit');
-  expect(await disabling).toBe('MK006');
-});
-
-test('a wrapping key that something is under is not destroyed: nor one that a restored row in flight names', async () => {
-  const { admin, service, other, next } = await twoWrappingKeys();
-  await movePointer(service, next);
-  expect(await outcome(setState(service, wrappingKey, 'destroyed'))).toBe('MK006');
-  await admin.run('delete from public.projects');
-  const owner = await on.owner();
-  const again = randomUUID();
-  await service.run('insert into public.projects (id, owner, name) values ($1, $1, $2)', [again, 'restored']);
-  await owner.run('begin');
-  await owner.run(`select keyring.open_restore_door('ticket')`);
-  await owner.run('set role keyring_owner');
-  await insertKey(owner, again, wrappingKey);
-  const destroying = outcome(setState(other, wrappingKey, 'destroyed'));
-  await untilItWaits(admin, other);
-  await owner.run('commit');
-  expect(await destroying).toBe('MK006');
-});
-
-test('a row that comes by the door while its wrapping key is being destroyed is refused', async () => {
-  const { admin, service, other, next } = await twoWrappingKeys();
-  await movePointer(service, next);
-  await admin.run('delete from public.projects');
-  const again = randomUUID();
-  await service.run('insert into public.projects (id, owner, name) values ($1, $1, $2)', [again, 'restored']);
-  const owner = await on.owner();
-  await owner.run('begin');
-  await owner.run(`select keyring.open_restore_door('ticket')`);
-  await owner.run('set role keyring_owner');
-  await other.run('begin');
-  await setState(other, wrappingKey, 'destroyed');
-  const restoring = outcome(insertKey(owner, again, wrappingKey));
-  await untilItWaits(admin, owner);
-  await other.run('commit');
-  expect(await restoring).toBe('MK006');
-});
-
-test('destroying erases every copy, and none comes back', async () => {
-  const { service, next } = await twoWrappingKeys();
-  const copies = 'select root_key_id from keyring.wrapped_wrapping_keys where wrapping_key_id = $1';
-  const [copy] = await service.run<{ root_key_id: string }>(copies, [next]);
-  await setState(service, next, 'destroyed');
-  expect(await service.run(copies, [next])).toEqual([]);
-  expect(await outcome(wrapUnder(service, next, copy!.root_key_id))).toBe('MK005');
-});
-
-// ── the ways in ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-test('the last enabled way into a wrapping key never goes: neither its copy, nor the root key', async () => {
-  const { admin, service, other, next } = await twoWrappingKeys();
-  // The wrapping key of the support has no copy at all, and would stand in the way of every root key.
-  await movePointer(service, next);
-  await admin.run(`delete from public.projects`);
-  await setState(service, wrappingKey, 'destroyed');
-  const [first] = await service.run<{ root_key_id: string }>(
-    'select root_key_id from keyring.wrapped_wrapping_keys where wrapping_key_id = $1',
-    [next],
-  );
-  const drop = (by: Session, rootId: string) =>
-    by.run('delete from keyring.wrapped_wrapping_keys where wrapping_key_id = $1 and root_key_id = $2', [next, rootId]);
-  const disable = (by: Session, rootId: string) =>
-    by.run(`update keyring.root_keys set state = 'disabled' where id = $1`, [rootId]);
-  expect(await outcome(drop(service, first!.root_key_id))).toBe('MK006');
-  expect(await outcome(disable(service, first!.root_key_id))).toBe('MK006');
-
-  const [second] = await service.run<{ id: string }>(
-    `insert into keyring.root_keys (uri, fingerprint) values ('test:', $1) returning id`,
-    [randomBytes(16).toString('hex')],
-  );
-  await wrapUnder(service, next, second!.id);
-  // Two that race, each for the other's reason: the second waits, and is refused.
-  await service.run('begin');
-  await disable(service, first!.root_key_id);
-  const disabling = outcome(disable(other, second!.id));
-  await untilItWaits(admin, other);
-  await service.run('commit');
-  expect(await disabling).toBe('MK006');
-  expect(await outcome(drop(service, second!.id))).toBe('MK006');
-  expect(await outcome(drop(service, first!.root_key_id))).toBe('done');
-  expect(await outcome(wrapUnder(service, next, first!.root_key_id))).toBe('MK005');
-});
-
-test('a copy never changes, nor does a root key’s identity; and compromised is for good', async () => {
-  const { admin, service } = await twoWrappingKeys();
-  expect(await outcome(admin.run(`update keyring.wrapped_wrapping_keys set wrapped = sha256('x')`))).toBe('MK004');
-  expect(await outcome(admin.run(`update keyring.root_keys set fingerprint = repeat('a', 32)`))).toBe('MK004');
-  expect(await outcome(admin.run('delete from keyring.root_keys'))).toBe('MK005');
-  const [root] = await service.run<{ id: string }>(
-    `insert into keyring.root_keys (uri, fingerprint, state) values ('test:', $1, 'compromised') returning id`,
-    [randomBytes(16).toString('hex')],
-  );
-  for (const state of ['enabled', 'disabled']) {
-    const set = service.run('update keyring.root_keys set state = $2 where id = $1', [root!.id, state]);
-    expect(await outcome(set)).toBe('MK005');
-  }
-});
-
-// ── rotations ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-const request = (by: Session, leaked = false) =>
-  by
-    .run<{ id: string }>(
-      `insert into keyring.upper_rotations (id, kind, from_wrapping_key_id, requested_by, leaked)
-       select gen_random_uuid(), 'wrapping', wrapping_key_id, 'test', $1 from keyring.installation returning id`,
-      [leaked],
-    )
-    .then((rows) => rows[0]!.id);
-const move = (by: Session, id: string, set: string) =>
-  by.run(`update keyring.upper_rotations set ${set} where id = $1`, [id]);
-const ending = (state: string) => `state = '${state}', finished_at = now()`;
-
-test('one rotation is open at a time, of a wrapping or of a root key', async () => {
-  const { service } = await twoWrappingKeys();
-  await addWrappingKey(service);
-  const id = await request(service);
-  expect(await outcome(request(service))).toBe('23505');
-  const roots = await service.run<{ id: string }>('select id from keyring.root_keys limit 2');
-  const rootRotation = service.run(
-    `insert into keyring.upper_rotations (id, kind, from_root_key_id, to_root_key_id, requested_by)
-     values (gen_random_uuid(), 'root', $1, $2, 'test')`,
-    [roots[0]?.id, roots[1]?.id],
-  );
-  expect(await outcome(rootRotation)).toBe('23505');
-  await move(service, id, ending('canceled'));
-  expect(await outcome(move(service, id, `state = 'requested', finished_at = null`))).toBe('MK005');
-  await move(service, await request(service), ending('canceled'));
-});
-
-test('a rotation goes its way, and no other; its ends are for good; there is no way back to what leaked', async () => {
-  const { admin, service, next } = await twoWrappingKeys();
-  const id = await request(service);
-  for (const state of ['rewrapping', 'verifying', 'blocked']) {
-    expect(await outcome(move(service, id, `state = '${state}', to_wrapping_key_id = '${next}'`))).toBe('MK005');
-  }
-  expect(await outcome(move(service, id, ending('completed')))).toBe('MK005');
-  expect(await outcome(move(service, id, `state = 'prepared'`))).toBe('23514');
-  await move(service, id, `state = 'prepared', to_wrapping_key_id = '${next}'`);
-  expect(await outcome(move(service, id, `to_wrapping_key_id = null`))).toBe('MK004');
-  await move(service, id, `state = 'rewrapping'`);
-  expect(await outcome(move(service, id, ending('canceled')))).toBe('MK005');
-  await move(service, id, `state = 'rolling_back', direction = 'back'`);
-  expect(await outcome(move(service, id, `state = 'rewrapping'`))).toBe('MK005');
-  expect(await outcome(move(service, id, `direction = 'forward'`))).toBe('MK005');
-  await move(service, id, ending('rolled_back'));
-  expect(await outcome(admin.run('delete from keyring.upper_rotations'))).toBe('MK007');
-
-  const leaked = await request(service, true);
-  await move(service, leaked, `state = 'prepared', to_wrapping_key_id = '${next}'`);
-  await move(service, leaked, `state = 'rewrapping'`);
-  expect(await outcome(move(service, leaked, `state = 'rolling_back', direction = 'back'`))).toBe('MK005');
-  await move(service, leaked, `state = 'verifying'`);
-  await move(service, leaked, ending('completed'));
 });
