@@ -27,6 +27,7 @@ import { openRootKey } from './providers/registry.ts';
 import { Pacers } from './rotation/pacers.ts';
 import { quarantine } from './rotation/quarantine.ts';
 import { rotations } from './rotation/rotations.ts';
+import { KeyThreads } from './upper-keys/key-threads.ts';
 import { RowThreads } from './rotation/row-threads.ts';
 import { notifications } from './notifications/notifications.ts';
 import { policies } from './schedule/policies.ts';
@@ -72,7 +73,8 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
     const runner = `${resolved.runner}:${randomBytes(4).toString('hex')}`;
     const shared = { ...resolved, database, runner, instance, wrappingKeys, signer: () => signers.get('receipts') };
     const threads = new RowThreads();
-    const parts = { pacers: new Pacers(database), threads, writers: secretWriters() };
+    const keyThreads = new KeyThreads();
+    const parts = { pacers: new Pacers(database), threads, keyThreads, writers: secretWriters() };
     const watching = monitoring(database, logOf(audit), tally, { ...resolved, version: await ownVersion() });
     const faces = (trail: AuditTrail, ownKeys: DataKeys): Omit<Keyring, 'close'> => {
       const context = { ...shared, ...parts, audit: trail, dataKeys: ownKeys };
@@ -116,6 +118,7 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
         await reads.close();
         dataKeys.close();
         await threads.close();
+        await keyThreads.close();
         await instance.leave();
         wrappingKeys.close();
         signers.clear();

@@ -26,6 +26,7 @@ const REDACTED = 'SecretKey(<redacted>)';
 const KEY_CHECK_INFO = Buffer.from('meshhook-keyring/v1 key-check');
 const ROOT_FINGERPRINT_INFO = 'meshhook-keyring/v1 root-fingerprint';
 
+const KEY_ID_BYTES = 16;
 const canonicalUuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 let keyObjectOf: (key: SecretKey) => KeyObject;
@@ -163,16 +164,18 @@ export function createKeyDecipher(key: SecretKey, nonce: Uint8Array): DecipherGC
 }
 
 /**
- * The key check value of key `keyId` (a canonical uuid): 32 bytes, safe to store beside the wrapped key.
+ * The key check value of key `keyId` (a canonical uuid, or its 16 bytes): 32 bytes, safe to store beside the wrapped key.
  * HKDF-SHA256 (RFC 5869), key as input keying material, empty salt. It also commits to the key, which GCM does not:
  * one ciphertext can open under two keys, one check value cannot be met by two. `docs/spec/envelope.md`, F1 to F4.
- * @throws TypeError when `keyId` is not a canonical uuid.
+ * @throws TypeError when `keyId` is neither.
  */
-export function keyFingerprint(key: SecretKey, keyId: string): Buffer {
-  if (!canonicalUuid.test(keyId)) throw new TypeError('A key id is a lower-case uuid.');
-  const info = Buffer.allocUnsafe(KEY_CHECK_INFO.length + 16);
+export function keyFingerprint(key: SecretKey, keyId: string | Uint8Array): Buffer {
+  const isOne = typeof keyId === 'string' ? canonicalUuid.test(keyId) : keyId.length === KEY_ID_BYTES;
+  if (!isOne) throw new TypeError('A key id is a lower-case uuid, or 16 bytes.');
+  const info = Buffer.allocUnsafe(KEY_CHECK_INFO.length + KEY_ID_BYTES);
   info.set(KEY_CHECK_INFO);
-  info.write(keyId.replaceAll('-', ''), KEY_CHECK_INFO.length, 'hex');
+  if (typeof keyId === 'string') info.write(keyId.replaceAll('-', ''), KEY_CHECK_INFO.length, 'hex');
+  else info.set(keyId, KEY_CHECK_INFO.length);
   return derive(key, info, 32);
 }
 

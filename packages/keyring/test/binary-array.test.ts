@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../../../test/support/database.ts';
-import { byteaArray } from '../src/db/binary-array.ts';
+import { byteaArray, tidArray, uuidArray } from '../src/db/binary-array.ts';
 
 let database: TestDatabase;
 let client: pg.Client;
@@ -27,4 +27,18 @@ test.each([
     [byteaArray(items)],
   );
   expect(rows.map(({ item }) => item.toString('hex'))).toEqual(items.map((item) => item.toString('hex')));
+});
+
+test.each([0, 1, 500])('and ids and addresses of rows as they were packed: %i', async (count) => {
+  const { rows } = await client.query<{ id: string; place: string; id_bytes: Buffer; place_bytes: Buffer }>(
+    `select g.id, g.place, uuid_send(g.id) as id_bytes, tidsend(g.place) as place_bytes from (
+       select gen_random_uuid() as id, format('(%s,%s)', n * 7654321::bigint % 4294967296, n % 290)::tid as place
+       from generate_series(1, $1) n) g`,
+    [count],
+  );
+  const sent = await client.query(
+    'select u.id, u.place from unnest($1::uuid[], $2::tid[]) with ordinality as u (id, place, n) order by u.n',
+    [uuidArray(rows.map((row) => row.id_bytes)), tidArray(rows.map((row) => row.place_bytes))],
+  );
+  expect(sent.rows).toEqual(rows.map(({ id, place }) => ({ id, place })));
 });

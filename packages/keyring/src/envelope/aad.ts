@@ -87,22 +87,32 @@ export function dataKeyAad({ projectId, version, keyId, wrappingKeyId }: DataKey
   );
 }
 
+/** Where a wrapped data key belongs, in bytes: ids as 16 of them, the version as four, the highest first. */
+export interface DataKeyPlaceBytes {
+  readonly projectId: Uint8Array;
+  readonly version: Uint8Array;
+  readonly keyId: Uint8Array;
+}
+
 /**
  * `dataKeyAad` with everything but the data key worked out once: what a rewrap calls for each.
- * @throws as `dataKeyAad` does: for the wrapping key at once, for the rest when it is given.
+ * @throws TypeError when the wrapping key's id is not a canonical uuid; for a place, when a field does not have its length.
  */
-export function dataKeyAadBuilder(wrappingKeyId: string): (place: Omit<DataKeyPlace, 'wrappingKeyId'>) => Uint8Array {
+export function dataKeyAadBuilder(wrappingKeyId: string): (place: DataKeyPlaceBytes) => Uint8Array {
   const template = dataKeyAad({ projectId: NIL, version: 1, keyId: NIL, wrappingKeyId });
   // From the end: each field stands behind its length.
   const keyAt = template.length - ID_BYTES - LENGTH_BYTES - ID_BYTES;
   const versionAt = keyAt - LENGTH_BYTES - VERSION_BYTES;
   const projectAt = versionAt - LENGTH_BYTES - ID_BYTES;
   return ({ projectId, version, keyId }) => {
+    if (projectId.length !== ID_BYTES || version.length !== VERSION_BYTES || keyId.length !== ID_BYTES) {
+      throw new TypeError('A part of the place does not have its length.');
+    }
     const bytes = Buffer.allocUnsafe(template.length);
     bytes.set(template);
-    bytes.set(uuidToBytes(projectId), projectAt);
-    bytes.set(versionBytes(version), versionAt);
-    bytes.set(uuidToBytes(keyId), keyAt);
+    bytes.set(projectId, projectAt);
+    bytes.set(version, versionAt);
+    bytes.set(keyId, keyAt);
     return bytes;
   };
 }

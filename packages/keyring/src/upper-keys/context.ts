@@ -2,6 +2,7 @@ import type { AuditTrail } from '../audit/audit.ts';
 import type { Database } from '../db/port.ts';
 import type { WrappingKeys } from '../keyring/wrapping-keys.ts';
 import type { OwnInstance } from './instances.ts';
+import type { KeyThreads } from './key-threads.ts';
 
 /** What rotations of the keys above the data keys work with. */
 export interface UpperContext {
@@ -9,6 +10,7 @@ export interface UpperContext {
   readonly audit: AuditTrail;
   readonly wrappingKeys: WrappingKeys;
   readonly instance: OwnInstance;
+  readonly keyThreads: KeyThreads;
   readonly lockPatienceMs: number;
   /** As for rows of a sweep. */
   readonly sweepBatchSize: number;

@@ -3,7 +3,9 @@ import { transaction, type Queryable } from '../db/port.ts';
 import { backoffMs, pause } from '../db/wait.ts';
 import type { WrappingKey } from '../keyring/wrapping-keys.ts';
 import { Overtaken, type UpperContext } from './context.ts';
-import { dataKeyProver, dataKeyRewrapper, proveSigningKey, rewrapSigningKey } from './rewrap-keys.ts';
+import type { LostReason, RewrapBatch } from './key-batch.ts';
+import { countPacked, namedKey, WRAPPED_BYTES, wrappingKeysOf, type PackedKeys } from './packed-keys.ts';
+import { heldOrLost, proveSigningKey, rewrapSigningKey } from './rewrap-keys.ts';
 import {
   countUnderOthers,
   replaceWrapped,
@@ -11,14 +13,13 @@ import {
   selectBlocks,
   selectSigningKeys,
   selectWrappedOnBlocks,
-  type WrappedDataKey,
 } from './rewrap-store.ts';
 import { lockUpperRotation, noteKeysMoved, type UpperRotation } from './rotation-store.ts';
 
 // Data keys to a heap block of 8 KiB that is half full, as after a rewrap: with batches of 1,000, twice as many where it is full.
 const KEYS_PER_BLOCK = 8;
-// One is read and worked on here while PostgreSQL writes another.
-const LANES = 2;
+// One is read and worked on while PostgreSQL writes another, and a third waits for neither.
+const LANES = 3;
 // For a batch of another lane, or of another process, to be through.
 const LOCK_WAIT_MS = 10_000;
 const FIRST_WAIT_MS = 20;
@@ -77,24 +78,20 @@ export async function proveAll(
   let proved = 0;
   let stray = 0;
   const lost: BlockingKey[] = [];
-  const prove = <Row extends { readonly wrapping_key_id: string }>(
-    row: Row,
-    trouble: (row: Row) => BlockingKey | undefined,
-  ): void => {
-    if (row.wrapping_key_id !== under.id) {
-      stray += 1;
-      return;
-    }
-    const found = trouble(row);
-    if (found === undefined) proved += 1;
-    else lost.push(found);
-  };
-  for (const row of await selectSigningKeys(context.database)) prove(row, (one) => proveSigningKey(one, under));
-  const dataKeyTrouble = dataKeyProver(under);
+  for (const row of await selectSigningKeys(context.database)) {
+    const trouble = row.wrapping_key_id === under.id ? proveSigningKey(row, under) : 'stray';
+    if (trouble === undefined) proved += 1;
+    else if (trouble === 'stray') stray += 1;
+    else lost.push(trouble);
+  }
   await overBlocks(
     context,
     async (from, to) => {
-      for (const row of await selectWrappedOnBlocks(context.database, { from, to })) prove(row, dataKeyTrouble);
+      const keys = await selectWrappedOnBlocks(context.database, { from, to });
+      const outcome = await context.keyThreads.tryKeys({ keys, under });
+      stray += outcome.stray;
+      lost.push(...blocking(keys, outcome.lost));
+      proved += countPacked(keys) - outcome.stray - outcome.lost.size;
       onProved(proved);
     },
     signal,
@@ -136,24 +133,33 @@ async function rewrapBlocks(
   range: { readonly from: number; readonly to: number },
   left: Left,
 ): Promise<void> {
-  const rows = await selectWrappedOnBlocks(context.database, { ...range, exceptUnder: to.id });
-  if (rows.length === 0) return;
-  await context.wrappingKeys.ensure(rows.map((row) => row.wrapping_key_id));
-  const rewrap = dataKeyRewrapper(context.wrappingKeys, to);
-  const outcomes = rows.map(rewrap);
-  const rewrapped = outcomes.flatMap((one) => ('rewrapped' in one ? one.rewrapped : []));
-  left.lost.push(...outcomes.flatMap((one) => ('lost' in one ? one.lost : [])));
-  if (rewrapped.length === 0) return;
-  const moved = await counted(context, rotation, async (tx) => {
-    const ids = await replaceWrapped(tx, to.id, rewrapped);
-    return { result: ids, moved: ids.size };
+  const keys = await selectWrappedOnBlocks(context.database, { ...range, exceptUnder: to.id });
+  if (keys.length === 0) return;
+  const { lost, after } = await context.keyThreads.tryKeys({ keys, from: await origins(context, keys), to });
+  left.lost.push(...blocking(keys, lost));
+  const which = Array.from({ length: countPacked(keys) }, (_, number) => number).filter((number) => !lost.has(number));
+  if (which.length === 0) return;
+  const wrapped = which.map((number) => after.subarray(number * WRAPPED_BYTES, (number + 1) * WRAPPED_BYTES));
+  const passedOver = await counted(context, rotation, async (tx) => {
+    const ids = await replaceWrapped(tx, to.id, { keys, which, after: wrapped });
+    return { result: new Set(ids), moved: which.length - ids.length };
   });
-  left.moved += moved.size;
-  const byId = new Map(rows.map((row) => [row.id, row]));
-  for (const { id } of rewrapped) {
-    const row = byId.get(id);
-    if (!moved.has(id) && row !== undefined) left.held.push(held(row));
+  left.moved += which.length - passedOver.size;
+  if (passedOver.size === 0) return;
+  for (const number of which) {
+    const key = namedKey(keys, number);
+    if (passedOver.has(key.id)) left.held.push({ kind: 'data', ...key, reason: 'held' });
   }
+}
+
+async function origins({ wrappingKeys }: UpperContext, keys: PackedKeys): Promise<RewrapBatch['from']> {
+  const ids = wrappingKeysOf(keys);
+  await wrappingKeys.ensure(ids);
+  return new Map(ids.map((id) => [id, heldOrLost(wrappingKeys, id)]));
+}
+
+function blocking(keys: PackedKeys, lost: ReadonlyMap<number, LostReason>): BlockingKey[] {
+  return [...lost].map(([number, reason]) => ({ kind: 'data', ...namedKey(keys, number), reason }));
 }
 
 async function rewrapSigningKeys(
@@ -195,8 +201,4 @@ function counted<T>(
     },
     { lockWaitMs: LOCK_WAIT_MS, byIndex: true },
   );
-}
-
-function held({ id, project_id: projectId, version }: WrappedDataKey): BlockingKey {
-  return { kind: 'data', id, projectId, version, reason: 'held' };
 }
