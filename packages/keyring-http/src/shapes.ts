@@ -66,6 +66,7 @@ export type AuditEntry = z.infer<typeof audits.auditEntry>;
 export type AuditList = z.infer<typeof audits.auditList>;
 export type AuditCheckpoint = z.infer<typeof audits.auditCheckpoint>;
 export type LastAuditCheckpoint = z.infer<typeof audits.lastCheckpoint>;
+export type AuditVerified = z.infer<typeof audits.auditVerified>;
 export type AuditVerification = z.infer<typeof audits.verification>;
 export type NotificationSettings = z.infer<typeof notifications.notificationSettings>;
 export type NotificationSet = z.infer<typeof notifications.notificationSet>;

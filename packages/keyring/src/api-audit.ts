@@ -129,7 +129,10 @@ export interface AuditLook {
   readonly through: number;
   /** What became of the checkpoint that was kept outside the database, as in `AuditVerification`. Undefined: there was none. */
   readonly given: AuditVerification['given'];
-  /** What was found. It stands until a verification of all of it finds nothing. */
+  /**
+   * What was found. It stands until a verification of all of it finds nothing: of entries missing at the end, and of a fork, one with a
+   * checkpoint from outside.
+   */
   readonly problem: AuditProblem | undefined;
 }
 

@@ -16,7 +16,7 @@ export interface Verdict {
 }
 
 export function verdictOf(overview: shapes.Overview): Verdict {
-  const { projects, keys, rotations, quarantined, awaitingApproval, workersAlive } = overview;
+  const { projects, keys, rotations, quarantined, awaitingApproval, workersAlive, verified } = overview;
   const concerns: Concern[] = [];
   const add = (tone: Concern['tone'], number: number, text: string, href: string): void => {
     if (number > 0) concerns.push({ tone, text, href });
@@ -55,6 +55,9 @@ export function verdictOf(overview: shapes.Overview): Verdict {
     `${count(keys.suspended, 'key is', 'keys are')} suspended: their secrets do not open`,
     '/keys?status=suspended',
   );
+  if (verified?.whole?.problem) {
+    concerns.push({ tone: 'bad', text: 'The audit trail is not as it was written', href: '/audit' });
+  }
   if (workersAlive === 0) {
     concerns.push({ tone: 'bad', text: 'No worker is alive: nothing rotates by itself', href: '/settings/machines' });
   }

@@ -16,7 +16,7 @@ import {
   verifyRequest,
 } from '../schemas/audit.ts';
 import { noQuery } from '../schemas/common.ts';
-import { wireAuditEntry, wireCheckpoint, wireUnsealed, wireVerification } from '../wire/audit.ts';
+import { wireAuditEntry, wireCheckpoint, wireUnsealed, wireVerification, wireVerified } from '../wire/audit.ts';
 
 /** The trail: who may read it in some projects sees what happened in those, and nothing of the instance. */
 export function auditRoutes(options: ResolvedHandlerOptions) {
@@ -46,7 +46,7 @@ export function auditRoutes(options: ResolvedHandlerOptions) {
   const checkpoint = createRoute({
     method: 'get',
     path: '/api/audit/checkpoint',
-    summary: 'The last checkpoint: a signed note, to be kept elsewhere.',
+    summary: 'The last checkpoint, a signed note to be kept elsewhere; and what was verified last.',
     security: bearer,
     middleware: permit(options, 'audit:read', { instance: true }),
     request: { query: noQuery },
@@ -84,9 +84,13 @@ export function auditRoutes(options: ResolvedHandlerOptions) {
     })
     .openapi(checkpoint, async (c) => {
       const found = await c.var.keyring.audit.checkpoint();
-      const { unsealed } = await c.var.keyring.audit.health();
+      const { unsealed, verified } = await c.var.keyring.audit.health();
       return c.json(
-        { checkpoint: found === undefined ? null : wireCheckpoint(found), unsealed: wireUnsealed(unsealed) },
+        {
+          checkpoint: found === undefined ? null : wireCheckpoint(found),
+          unsealed: wireUnsealed(unsealed),
+          verified: wireVerified(verified),
+        },
         200,
       );
     })

@@ -4,6 +4,7 @@ import { answers, bearer, refusals, routes } from '../api.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
 import { noQuery } from '../schemas/common.ts';
 import { overview } from '../schemas/overview.ts';
+import { wireVerified } from '../wire/audit.ts';
 import { wireOverview } from '../wire/overview.ts';
 
 export function overviewRoutes(options: ResolvedHandlerOptions) {
@@ -25,6 +26,7 @@ export function overviewRoutes(options: ResolvedHandlerOptions) {
       ? (await keyring.access.approvals.list({ open: true, limit: 1000 })).length
       : null;
     const found = await keyring.overview({ among: principal.projects });
-    return c.json(wireOverview(found, { awaitingApproval, workersAlive }), 200);
+    const verified = principal.can('audit:read') ? wireVerified((await keyring.audit.health()).verified) : null;
+    return c.json(wireOverview(found, { awaitingApproval, workersAlive, verified }), 200);
   });
 }

@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi';
-import { count, next, page, projectReference, text, time, uuid } from './common.ts';
+import { count, next, orNull, page, projectReference, text, time, uuid } from './common.ts';
 
 const moment = z.iso.datetime({ offset: true });
 const kinds = ['user', 'token', 'session', 'cli', 'service', 'worker', 'system'] as const;
@@ -50,10 +50,51 @@ export const auditCheckpoint = z
   })
   .openapi('AuditCheckpoint');
 
+const given = z.enum(['matches', 'archived']).nullable();
+
+const auditProblem = z
+  .object({
+    kind: z.enum(['altered', 'removed', 'inserted', 'reordered', 'truncated', 'rewritten', 'forked', 'checkpoint']),
+    place: count.nullable(),
+    after: count.nullable(),
+    entryId: z.string().nullable(),
+    message: z.string(),
+  })
+  .openapi('AuditProblem');
+
+const auditLook = z
+  .object({
+    at: time,
+    by: z.string(),
+    after: count.openapi({ description: 'The place before the first that was looked at: what is before was not.' }),
+    through: count.openapi({ description: 'The last place that was.' }),
+    given: given.openapi({
+      description: 'What became of the checkpoint that is kept outside. Null: none was at hand.',
+    }),
+    problem: orNull(auditProblem).openapi({
+      description: 'It stands until a verification of the whole trail finds nothing.',
+    }),
+  })
+  .openapi('AuditLook');
+
+export const auditVerified = z
+  .object({
+    whole: orNull(auditLook).openapi({
+      description: 'The last verification of the whole trail. Null: there was none.',
+    }),
+    recent: orNull(auditLook).openapi({ description: 'The last of what was new since.' }),
+    underWay: z
+      .object({ begunAt: time, through: count })
+      .nullable()
+      .openapi({ description: 'Of the whole trail, by a worker: up to which place it is.' }),
+  })
+  .openapi('AuditVerified');
+
 export const lastCheckpoint = z
   .object({
     checkpoint: auditCheckpoint.nullable(),
     unsealed: z.object({ entries: count, oldestAt: time.nullable() }).openapi({ description: 'Without a place yet.' }),
+    verified: auditVerified,
   })
   .openapi('LastAuditCheckpoint');
 
@@ -66,20 +107,12 @@ export const verifyRequest = z
 export const verification = z
   .object({
     intact: z.boolean(),
-    problem: z
-      .object({
-        kind: z.enum(['altered', 'removed', 'inserted', 'reordered', 'truncated', 'rewritten', 'forked', 'checkpoint']),
-        place: count.nullable(),
-        after: count.nullable(),
-        entryId: z.string().nullable(),
-        message: z.string(),
-      })
-      .nullable(),
+    problem: orNull(auditProblem),
     entries: count,
     archived: count,
     checkpoints: count,
     checkpoint: auditCheckpoint.nullable(),
-    given: z.enum(['matches', 'archived']).nullable(),
+    given,
     unsealed: z.object({ entries: count, oldestAt: time.nullable() }),
   })
   .openapi('AuditVerification');

@@ -1,4 +1,5 @@
 import { z } from '@hono/zod-openapi';
+import { auditVerified } from './audit.ts';
 import { count, orNull, time, uuid } from './common.ts';
 import { rotationFacts } from './rotations.ts';
 
@@ -47,5 +48,6 @@ export const overview = z
     next: z.array(dueProject).openapi({ description: 'Up to ten that become due next by age, the soonest first.' }),
     awaitingApproval: count.nullable().openapi({ description: 'Null for who may not approve.' }),
     workersAlive: count,
+    verified: orNull(auditVerified).openapi({ description: 'Of the trail. Null for who may not read all of it.' }),
   })
   .openapi('Overview');

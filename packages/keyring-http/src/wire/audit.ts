@@ -1,4 +1,11 @@
-import type { AuditCheckpoint, AuditEntry, AuditVerification } from '@meshhook/keyring';
+import type {
+  AuditCheckpoint,
+  AuditEntry,
+  AuditLook,
+  AuditProblem,
+  AuditVerification,
+  AuditVerified,
+} from '@meshhook/keyring';
 import { time, timeOrNull } from './common.ts';
 
 export function wireAuditEntry(entry: AuditEntry) {
@@ -21,14 +28,25 @@ export function wireVerification(verification: AuditVerification) {
   const { intact, problem, entries, archived, checkpoints, checkpoint, given, unsealed } = verification;
   return {
     ...{ intact, entries, archived, checkpoints, given: given ?? null },
-    problem:
-      problem === undefined
-        ? null
-        : {
-            ...{ kind: problem.kind, place: problem.place ?? null, after: problem.after ?? null },
-            ...{ entryId: problem.entryId ?? null, message: problem.message },
-          },
+    problem: problem === undefined ? null : wireProblem(problem),
     checkpoint: checkpoint === undefined ? null : wireCheckpoint(checkpoint),
     unsealed: wireUnsealed(unsealed),
   };
+}
+
+export function wireVerified({ whole, recent, underWay }: AuditVerified) {
+  return {
+    whole: whole === undefined ? null : wireLook(whole),
+    recent: recent === undefined ? null : wireLook(recent),
+    underWay: underWay === undefined ? null : { begunAt: time(underWay.begunAt), through: underWay.through },
+  };
+}
+
+function wireLook({ at, by, after, through, given, problem }: AuditLook) {
+  const found = problem === undefined ? null : wireProblem(problem);
+  return { at: time(at), by, after, through, given: given ?? null, problem: found };
+}
+
+function wireProblem({ kind, place, after, entryId, message }: AuditProblem) {
+  return { kind, place: place ?? null, after: after ?? null, entryId: entryId ?? null, message };
 }

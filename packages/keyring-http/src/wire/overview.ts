@@ -6,7 +6,10 @@ import { wireRotationHead } from './rotations.ts';
 
 type Wire = z.infer<typeof schemas.overview>;
 
-export function wireOverview(overview: Overview, others: Pick<Wire, 'awaitingApproval' | 'workersAlive'>): Wire {
+export function wireOverview(
+  overview: Overview,
+  others: Pick<Wire, 'awaitingApproval' | 'workersAlive' | 'verified'>,
+): Wire {
   const { at, projects, keys, oldest, ages, rotations, quarantined, next } = overview;
   const { running, paused, blocked, recent } = rotations;
   return {

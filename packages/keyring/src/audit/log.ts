@@ -1,4 +1,5 @@
 import type { Audit, AuditEntry, AuditFilter } from '../api.ts';
+import { sqlState, sqlStates } from '../db/failures.ts';
 import type { Database } from '../db/port.ts';
 import { archiveTrail, type ArchiveContext } from './archive.ts';
 import { openArchiveNote } from './archive-note.ts';
@@ -46,7 +47,9 @@ export function auditLog({ sealer, verifier, ...context }: AuditLogContext): Omi
     async verify(options = {}) {
       const part = await verifyTrail({ ...options, database, publicKeys: await publicKeys() });
       // A database that takes no note, as one that is read only, is verified all the same.
-      await noteByHand(database, trail.actor.name, part).catch(() => undefined);
+      await noteByHand(database, trail.actor.name, part).catch((error: unknown) => {
+        if (sqlState(error) !== sqlStates.readOnly) throw error;
+      });
       const { intact, problem, entries, archived, checkpoints, checkpoint, given, unsealed } = part;
       return { intact, problem, entries, archived, checkpoints, checkpoint, given, unsealed };
     },

@@ -79,6 +79,9 @@ export interface Ended {
   readonly given: AuditLook['given'];
 }
 
+// What is missing at the end shows only in what knows of more: without that, nothing was found, and nothing is taken back.
+const standsWithout = (given: string): string => `(problem ->> 'kind' in ('truncated', 'forked') and ${given} is null)`;
+
 /** Ends what is under way, with nothing found. Gives the place before its first; undefined: it is another's by now. */
 export async function endVerification(
   tx: Queryable,
@@ -88,8 +91,8 @@ export async function endVerification(
 ): Promise<number | undefined> {
   const { rows } = await tx.query<{ verified_after: string }>({
     text: `update keyring.audit_verifications set verifier = null, begun_at = null, begun_after = null, position = $4,
-             verified_at = now(), verified_by = $5, verified_after = coalesce(begun_after, $6), verified_through = $7, given = $8,
-             problem = null
+             verified_at = now(), verified_by = $5, verified_after = coalesce(begun_after, $6), verified_through = $7, given = $8::text,
+             problem = case when ${standsWithout('$8::text')} then problem end
            where scope = $1 and verifier = $2 and begun_at = $3::timestamptz returning verified_after::text`,
     values: [scope, instanceId, begunAt, position ?? null, by, after, through, given ?? null],
   });
@@ -98,7 +101,7 @@ export async function endVerification(
 
 /**
  * Notes a verification of all of it that nothing had been noted of before. A finding ends what is under way: that may have been past
- * the place already. One that stands is taken back only by a look that began after it.
+ * the place already. One that stands is taken back only by a look that began after it, and knows as much.
  */
 export async function noteWhole(
   tx: Queryable,
@@ -107,10 +110,11 @@ export async function noteWhole(
 ): Promise<boolean> {
   const { rowCount } = await tx.query({
     text: `update keyring.audit_verifications set verified_at = now(), verified_by = $1, verified_after = $2, verified_through = $3,
-             given = $4, problem = $5::jsonb, verifier = case when $5::jsonb is null then verifier end,
+             given = $4::text, problem = $5::jsonb, verifier = case when $5::jsonb is null then verifier end,
              begun_at = case when $5::jsonb is null then begun_at end,
              begun_after = case when $5::jsonb is null then begun_after end
-           where scope = 'whole' and ($5::jsonb is not null or problem is null or verified_at < $6::timestamptz)`,
+           where scope = 'whole' and ($5::jsonb is not null or problem is null
+             or verified_at < $6::timestamptz and not ${standsWithout('$4::text')})`,
     values: [by, after, through, given ?? null, problem === undefined ? null : JSON.stringify(problem), at],
   });
   return rowCount === 1;

@@ -142,6 +142,12 @@ test('a chain that is cut off is found by the checkpoint outside, though what wa
   expect(await due('recent')).toMatchObject({ problem: undefined, given: undefined });
   expect(await due('recent', { checkpoint })).toMatchObject({ problem: { kind: 'truncated', place: first + 1 } });
   expect(await due('whole', { checkpoint })).toMatchObject({ problem: { kind: 'truncated', place: first + 1 } });
+  // Who looks without what is kept finds nothing, and takes nothing back; with one that agrees, it is.
+  expect(await keyring.audit.verify()).toMatchObject({ intact: true });
+  await due('whole');
+  expect(await stands()).toMatchObject({ kind: 'truncated' });
+  expect(await keyring.audit.verify({ checkpoint: shorter })).toMatchObject({ intact: true, given: 'matches' });
+  expect(await stands()).toBeUndefined();
 });
 
 test('a checkpoint outside that is older, or archived, or of somebody else, is told apart', async () => {

@@ -30,6 +30,7 @@ export const load: PageServerLoad = async (event) => {
       exported: exported.size === 0 ? '' : `?${exported.toString()}`,
       checkpoint: last?.checkpoint ?? null,
       unsealed: last?.unsealed ?? null,
+      verified: last?.verified ?? null,
       seesChain: last !== undefined,
       now: new Date().toISOString(),
     };
