@@ -34,38 +34,56 @@ export async function selectCounts(
   return row;
 }
 
-/** By age those whose version is old enough for a look, by use those few that have used theirs up. */
+/**
+ * By the default policy, whose version has reached its age is due wherever its place in the spread is: those are counted by the index on
+ * ages, and only of the others that are old enough for a look is the date computed. By use come those few that are not due by age.
+ */
 export async function selectDue(tx: Queryable, among: ProjectIds): Promise<{ due: number; overdue: number }> {
   const { rows } = await tx.query<{ due: number; overdue: number }>({
     text: `with ${policies},
+             general as (select g.age, g.early from policy g where g.project_id is null and g.enabled),
+             aged as (
+               select count(*) as due,
+                 count(*) filter (where r.primary_made_at <= now() - make_interval(secs => g.age + 3600)) as overdue
+               from general g join keyring.keyrings r on r.primary_made_at <= now() - make_interval(secs => g.age)
+               where ${isAmong('r.project_id')} and ${hasNoPolicy}
+             ),
              candidate as (
                select r.project_id, r.primary_made_at as made_at, g.age, g.early
-               from policy g
-               join keyring.keyrings r on r.primary_made_at <= now() - make_interval(secs => g.age - g.early - 3600)
-               where g.project_id is null and g.enabled and ${isAmong('r.project_id')} and ${hasNoPolicy}
+               from general g
+               join keyring.keyrings r on r.primary_made_at > now() - make_interval(secs => g.age)
+                 and r.primary_made_at <= now() - make_interval(secs => g.age - g.early - 3600)
+               where ${isAmong('r.project_id')} and ${hasNoPolicy}
                union all
                select r.project_id, r.primary_made_at, o.age, o.early
                from policy o join keyring.keyrings r on r.project_id = o.project_id
                where o.enabled and ${isAmong('r.project_id')}
              ),
-             used_up as (
-               select r.project_id, u.reserved >= 3865470566 as overdue
-               from keyring.key_usage u join keyring.keyrings r on r.project_id = u.project_id and r.primary_key_id = u.key_id
-               cross join lateral (
-                 select o.enabled, o.max_encryptions from policy o
-                 where o.project_id = r.project_id or o.project_id is null
-                 order by o.project_id nulls last limit 1) o
-               where u.reserved >= (select min(max_encryptions) from policy) and u.reserved >= o.max_encryptions and o.enabled
-                 and ${isAmong('r.project_id')}
-             ),
-             found as (
-               select c.project_id, ${promisedAt} <= now() - interval '1 hour' as overdue
+             spread as (
+               select count(*) as due, count(*) filter (where ${promisedAt} <= now() - interval '1 hour') as overdue
                from candidate c where ${dueAt} <= now()
-               union all select project_id, overdue from used_up
+             ),
+             used_up as (
+               select coalesce(${dueAt} <= now(), false) as by_age,
+                 coalesce(${promisedAt} <= now() - interval '1 hour', false) as overdue_by_age, c.reserved >= 3865470566 as overdue
+               from (
+                 select r.project_id, r.primary_made_at as made_at, o.age, o.early, u.reserved
+                 from keyring.key_usage u
+                 join keyring.keyrings r on r.project_id = u.project_id and r.primary_key_id = u.key_id
+                 cross join lateral (
+                   select o.enabled, o.max_encryptions, o.age, o.early from policy o
+                   where o.project_id = r.project_id or o.project_id is null
+                   order by o.project_id nulls last limit 1) o
+                 where u.reserved >= (select min(max_encryptions) from policy) and u.reserved >= o.max_encryptions and o.enabled
+                   and ${isAmong('r.project_id')}
+               ) c
+             ),
+             used as (
+               select count(*) filter (where not by_age) as due, count(*) filter (where overdue and not overdue_by_age) as overdue
+               from used_up
              )
-           select count(distinct project_id)::int as due,
-             (count(distinct project_id) filter (where overdue))::int as overdue
-           from found`,
+           select sum(n.due)::int as due, sum(n.overdue)::int as overdue
+           from (select * from aged union all select * from spread union all select * from used) n`,
     values: [idsOf(among)],
   });
   return rows[0] ?? { due: 0, overdue: 0 };
