@@ -166,7 +166,8 @@ describe('the events of a rotation', () => {
   it('cost one look at the database, however many listen, and none once nobody does', async () => {
     let looks = 0;
     let underWay = 0;
-    let held: Promise<unknown> | undefined;
+    let holding = false;
+    const go = Promise.withResolvers<undefined>();
     const keyring = {
       ...api.keyring,
       rotations: {
@@ -176,7 +177,7 @@ describe('the events of a rotation', () => {
           underWay += 1;
           try {
             const standing = await api.keyring.rotations.standing(which);
-            await held;
+            if (holding) await go.promise;
             return standing;
           } finally {
             underWay -= 1;
@@ -193,8 +194,7 @@ describe('the events of a rotation', () => {
     for (let n = 0; n < 5; n++) listeners.push(await listen(counted));
     await expect.poll(() => looks).toBeGreaterThan(5);
     // While one look takes long there is no other, though each listener has been told meanwhile that somebody is there.
-    const go = Promise.withResolvers<undefined>();
-    held = go.promise;
+    holding = true;
     await expect.poll(() => underWay).toBeGreaterThan(0);
     const before = listeners.map(({ comments }) => comments);
     await expect.poll(() => listeners.every(({ comments }, n) => comments - (before[n] ?? 0) > 4)).toBe(true);
