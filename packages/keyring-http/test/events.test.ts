@@ -190,7 +190,7 @@ describe('the events of a rotation', () => {
       tokens: [{ name: 'reader', digest: tokenDigest(tokens.reader), scopes: ['read'] }],
       events: { ...fast, maxStreams: 5 },
     });
-    const listeners = [];
+    const listeners: Listener[] = [];
     for (let n = 0; n < 5; n++) listeners.push(await listen(counted));
     await expect.poll(() => looks).toBeGreaterThan(5);
     // While one look takes long there is no other, though each listener has been told meanwhile that somebody is there.
