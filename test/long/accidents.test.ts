@@ -30,7 +30,7 @@ describeLong('accidents at random (MESHHOOK_LONG=1)', () => {
     LONG_MS,
   );
 
-  test.for([1, 2, 3, 4, 5])(
+  test.for([1, 2])(
     'eight writers and eight readers, more of everything (%i)',
     { timeout: LONG_MS },
     async (round, { task }) => {
@@ -44,10 +44,10 @@ describeLong('accidents at random (MESHHOOK_LONG=1)', () => {
   );
 
   test(
-    'a thousand random sequences of commands do what the model says',
+    'four hundred random sequences of commands do what the model says',
     async ({ task }) => {
       task.meta.seed = seed;
-      expect(await runModel(1000, seed)).toBeGreaterThan(1000);
+      expect(await runModel(400, seed)).toBeGreaterThan(400);
     },
     LONG_MS,
   );
