@@ -116,7 +116,8 @@ function placeOf(keys: PackedKeys, number: number): Parameters<ReturnType<typeof
   };
 }
 
-function lostReason(error: unknown): LostReason {
+/** @throws whatever says nothing of the key. */
+export function lostReason(error: unknown): LostReason {
   if (error instanceof KeyringError && error.code === 'decryption_failed') return 'does_not_open';
   throw error;
 }

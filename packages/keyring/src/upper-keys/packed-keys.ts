@@ -61,12 +61,7 @@ export function wrappingKeysOf(keys: PackedKeys): string[] {
   for (let number = 0; number < countPacked(keys); number++) {
     const id = fieldOf(keys, number, WRAPPING);
     // A rewrap has one, hardly ever two.
-    if (!found.some((one) => sameBytes(one, id))) found.push(id);
+    if (!found.some((one) => Buffer.compare(one, id) === 0)) found.push(id);
   }
   return found.map((id) => uuidFromBytes(id));
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  for (let at = 0; at < b.length; at++) if (a[at] !== b[at]) return false;
-  return true;
 }

@@ -3,7 +3,7 @@ import { KeyringError } from '../errors.ts';
 import { privateKeyOf, unwrapSeed, wrapSeed } from '../keyring/signing-keys.ts';
 import type { WrappingKey, WrappingKeys } from '../keyring/wrapping-keys.ts';
 import { wipe, type SecretKey } from '../secret-bytes.ts';
-import type { LostReason } from './key-batch.ts';
+import { lostReason, type LostReason } from './key-batch.ts';
 import type { RewrappedSigningKey, WrappedSigningKey } from './rewrap-store.ts';
 
 /** Bytes only: a key is opened under the wrapping key that its row names, and wrapped by another. */
@@ -52,8 +52,6 @@ function lostSigning({ id, version }: WrappedSigningKey, error: unknown): Blocki
 }
 
 function reasonOf(error: unknown): LostReason {
-  if (!(error instanceof KeyringError)) throw error;
-  if (error.code === 'key_destroyed' || error.code === 'unknown_key') return 'key_unavailable';
-  if (error.code === 'decryption_failed') return 'does_not_open';
-  throw error;
+  const isGone = error instanceof KeyringError && (error.code === 'key_destroyed' || error.code === 'unknown_key');
+  return isGone ? 'key_unavailable' : lostReason(error);
 }
