@@ -10,6 +10,7 @@ import {
   expectHealthy,
   expectValues,
   makeProject,
+  retire,
   type KnownProject,
 } from './world.ts';
 
@@ -33,10 +34,7 @@ export function destroyScenario(
       await installation.sql(`insert into keyring.rotation_policies (project_id, retention) values ($1, '0')`, [
         project.id,
       ]);
-      const rotating = await installation.open();
-      await rotating.rotations.run((await rotating.rotations.request({ projects: [project.id] })).id);
-      const [old] = await keyring.keys.list({ projectId: project.id });
-      return { project, keyId: old?.id ?? '' };
+      return { project, keyId: await retire(installation, keyring, project) };
     }),
     async act({ keyId }, fault) {
       const struck = await installation.open({ wrap: (database) => fault.wrap(database) });

@@ -12,6 +12,7 @@ import {
   expectHealthy,
   forgetRunners,
   makeProject,
+  retire,
   type KnownProject,
 } from './world.ts';
 
@@ -128,10 +129,7 @@ export function suspensionScenario(
     prepare: madeOnce(installation, async () => {
       await clearProjects(installation);
       const project = await makeProject(installation, keyring, { secrets: 1, webhooks: 1 });
-      const rotating = await installation.open();
-      await rotating.rotations.run((await rotating.rotations.request({ projects: [project.id] })).id);
-      const [old] = await keyring.keys.list({ projectId: project.id });
-      return { project, keyId: old?.id ?? '' };
+      return { project, keyId: await retire(installation, keyring, project) };
     }),
     async act({ keyId }, fault) {
       const struck = await installation.open({ wrap: (database) => fault.wrap(database) });

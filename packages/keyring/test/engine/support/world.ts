@@ -62,6 +62,18 @@ export async function makeProject(
   return project;
 }
 
+/** Rotates a new project, by another process: gives the id of the version that it was under. */
+export async function retire(
+  installation: Installation,
+  keyring: Keyring,
+  { id }: Pick<KnownProject, 'id'>,
+): Promise<string> {
+  const { rotations } = await installation.open();
+  await rotations.run((await rotations.request({ projects: [id] })).id);
+  const [old] = await keyring.keys.list({ projectId: id });
+  return old?.id ?? '';
+}
+
 /** Adds so many secrets to a project that has some, all at once. */
 export async function fillProject({ sealAll, sql }: Installation, project: KnownProject, count: number): Promise<void> {
   const values = new Map(
