@@ -85,14 +85,12 @@ test('a deadlock ends one of the two, and the other goes on', async () => {
     lane(actor('x', [write(1, 'x'), write(2, 'x')]), actor('y', [write(2, 'y'), write(1, 'y')])),
   ]);
   expect([...found.refusals.keys()]).toEqual(['40P01']);
-  expect(found.ends).toEqual(
-    new Set([
-      'x: done; y: done; x x -',
-      'x: done; y: done; y y -',
-      'x: 40P01; y: done; y y -',
-      'x: done; y: 40P01; x x -',
-    ]),
-  );
+  const inTurn = ['x: done; y: done; x x -', 'x: done; y: done; y y -'];
+  const victims = ['x: 40P01; y: done; y y -', 'x: done; y: 40P01; x x -'];
+  // Which of them PostgreSQL ends, it chooses: whose deadlock_timeout is noticed first.
+  const chosen = victims.filter((end) => found.ends.has(end));
+  expect(chosen).not.toEqual([]);
+  expect(found.ends).toEqual(new Set([...inTurn, ...chosen]));
 });
 
 test('write skew comes about under repeatable read, and not under serializable', async () => {
