@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Keyring } from '@meshhook/keyring';
-import { checkpointKeeper, readCheckpointFile, type KeepCheckpoint } from '@meshhook/keyring-worker/sealing';
+import { checkpointKeeper, type KeepCheckpoint } from '@meshhook/keyring-worker/sealing';
 import type { App } from './session.ts';
 
 /** The file with the trail's last checkpoint; `-` is standard output. */
@@ -12,10 +12,4 @@ export function checkpointPath({ settings }: App): string {
 export function keeper(app: App, { audit }: Keyring): KeepCheckpoint {
   const print = (line: string): void => app.terminal.raw(Buffer.from(`${line}\n`));
   return checkpointKeeper(checkpointPath(app), print, audit);
-}
-
-/** What is kept there; undefined: nothing is, or it went to standard output. */
-export async function kept(app: App): Promise<string | undefined> {
-  const path = checkpointPath(app);
-  return path === '-' ? undefined : readCheckpointFile(path);
 }

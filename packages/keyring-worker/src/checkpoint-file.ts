@@ -57,8 +57,9 @@ function unwritten(file: string, error: unknown): KeyringError {
   });
 }
 
-/** Undefined: there is none. */
+/** Undefined: there is none, or they are printed. */
 export async function readCheckpointFile(file: string): Promise<string | undefined> {
+  if (file === '-') return undefined;
   try {
     const bytes = await readFile(file);
     return bytes.length > MAX_BYTES ? '' : bytes.toString('utf8');

@@ -251,6 +251,8 @@ export interface Audit {
    * @throws KeyringError `interrupted`: whoever is next goes on from there.
    */
   verifyDue(scope: AuditScope, options: VerifyDueOptions): Promise<AuditLook | undefined>;
+  /** What was verified last, and what stands. */
+  verified(): Promise<AuditVerified>;
   /** How far behind sealing is, and what was verified. */
   health(): Promise<AuditHealth>;
 }

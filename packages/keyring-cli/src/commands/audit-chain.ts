@@ -83,7 +83,7 @@ async function verify(app: App, given: string | undefined): Promise<void> {
 async function readGiven(app: App, given: string | undefined): Promise<string | undefined> {
   if (given === '-') return (await readStdin(app)).toString('utf8');
   const path = given ?? checkpointPath(app);
-  const note = path === '-' ? undefined : await readCheckpointFile(path);
+  const note = await readCheckpointFile(path);
   if (note === undefined && given !== undefined) {
     throw new KeyringError('invalid_argument', `There is no file ${given}.`, {
       remedy: 'Workers and the server write the last checkpoint to `audit-checkpoint` in MESHHOOK_HOME.',

@@ -2,7 +2,7 @@ import { KeyringError, pgDatabase } from '@meshhook/keyring';
 import type { Log, WorkerEntry } from '@meshhook/keyring-worker';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { keeper, kept } from '../audit-checkpoint.ts';
+import { checkpointPath, keeper } from '../audit-checkpoint.ts';
 import { leaf, wholeNumber } from '../command.ts';
 import { withHost, withKeyring, type App } from '../session.ts';
 import { table, type Column } from '../terminal/table.ts';
@@ -27,7 +27,7 @@ export function registerWorker(program: Command, app: App): void {
 
 async function work(app: App, concurrency: number): Promise<void> {
   const { terminal, signal } = app;
-  const { allowedBy, startWorker } = await import('@meshhook/keyring-worker');
+  const { allowedBy, readCheckpointFile, startWorker } = await import('@meshhook/keyring-worker');
   const log = await logOf(app);
   await withKeyring(
     app,
@@ -38,7 +38,7 @@ async function work(app: App, concurrency: number): Promise<void> {
         concurrency,
         version: await version(),
         onCheckpoint: keeper(app, keyring),
-        readCheckpoint: () => kept(app),
+        readCheckpoint: () => readCheckpointFile(checkpointPath(app)),
         log,
         notify: allowedBy(app.settings.notificationsAllow ?? ''),
       });

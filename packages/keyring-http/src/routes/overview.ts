@@ -26,7 +26,7 @@ export function overviewRoutes(options: ResolvedHandlerOptions) {
       ? (await keyring.access.approvals.list({ open: true, limit: 1000 })).length
       : null;
     const found = await keyring.overview({ among: principal.projects });
-    const verified = principal.can('audit:read') ? wireVerified((await keyring.audit.health()).verified) : null;
+    const verified = principal.can('audit:read') ? wireVerified(await keyring.audit.verified()) : null;
     return c.json(wireOverview(found, { awaitingApproval, workersAlive, verified }), 200);
   });
 }

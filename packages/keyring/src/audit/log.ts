@@ -56,6 +56,7 @@ export function auditLog({ sealer, verifier, ...context }: AuditLogContext): Omi
     verifyDue: (scope, options) => verifier.verifyDue(trail, scope, options),
     archive: (options) => archiveTrail(context, options),
     verifyArchive: async (lines) => verifyAuditArchive(lines, await publicKeys()),
+    verified: () => selectVerified(database),
     async health() {
       const last = await selectLastCheckpoint(database);
       const { entries, oldestAt, now } = await selectUnsealedCount(database, last?.floor_id ?? '0');

@@ -68,7 +68,7 @@ export async function openProgram(settings: Settings, log: Log): Promise<Program
         },
         keyring.audit,
       ),
-      readCheckpoint: () => (checkpoint === '-' ? Promise.resolve(undefined) : readCheckpointFile(checkpoint)),
+      readCheckpoint: () => readCheckpointFile(checkpoint),
       notify: allowedBy(settings.notificationsAllow),
     });
     closers.push(() => worker.stop());
