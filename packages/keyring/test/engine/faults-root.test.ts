@@ -21,7 +21,7 @@ test('a rotation of the root key that loses any one statement is finished by the
 test('a cancel of it that loses any one statement has happened or not, once', async () => {
   const points = await strikeEveryStatement(rootCancelScenario(installation, place, byTurns));
   console.log(`root key, cancel: ${String(points)} fault points`);
-  expect(points).toBeGreaterThan(3);
+  expect(points).toBeGreaterThan(2);
 });
 
 test('a leaked root key: a new root and a new wrapping key, whatever statement of the whole job is lost', async () => {

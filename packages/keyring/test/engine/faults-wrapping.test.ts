@@ -38,5 +38,5 @@ test('a rollback of the wrapping key that loses any one statement is finished by
 test('a cancel that loses any one statement has happened or not, once', async () => {
   const points = await strikeEveryStatement(wrappingCancelScenario(installation, keyring, byTurns));
   console.log(`wrapping key, cancel: ${String(points)} fault points`);
-  expect(points).toBeGreaterThan(3);
+  expect(points).toBeGreaterThan(2);
 });

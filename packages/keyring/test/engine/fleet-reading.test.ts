@@ -28,7 +28,7 @@ async function sessions(): Promise<number> {
 test('a set reads its own projects of a rotation, not all of it', async () => {
   const OTHERS = 20_000;
   const SETS = 4;
-  const SET = 60;
+  const SET = 20;
   await clearProjects(installation);
   const keyring = await installation.open();
   for (let number = 0; number < SETS * SET; number++) await makeProject(installation, keyring, { secrets: 1 });
