@@ -389,6 +389,7 @@ create table keyring.encrypted_columns (
 alter table keyring.encrypted_columns owner to keyring_owner;
 alter table keyring.encrypted_columns enable row level security;
 alter table keyring.encrypted_columns force row level security;
+CREATE TRIGGER check_row_id_type BEFORE INSERT OR UPDATE ON keyring.encrypted_columns FOR EACH ROW EXECUTE FUNCTION keyring.check_row_id_type();
 create policy keyring_read on keyring.encrypted_columns for select to keyring_service using (true);
 create policy keyring_roles on keyring.encrypted_columns for all to keyring_owner using (true) with check (true);
 comment on column keyring.encrypted_columns.label is 'Frozen: it is part of the associated data, so that renaming or partitioning the table keeps its rows readable';
@@ -1871,6 +1872,47 @@ AS $function$
 alter function keyring.catalog_problems() owner to keyring_owner;
 comment on function keyring.catalog_problems() is 'Every way in which the registry and the catalog disagree';
 grant execute on function keyring.catalog_problems() to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring.check_row_id_type()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+  declare
+    kind pg_catalog.regtype;
+    modifier pg_catalog.int4;
+    folds pg_catalog.bool;
+  begin
+    if exists (select from keyring.encrypted_columns e
+      where e.label = new.label and e.table_id = new.table_id and e.row_id_column = new.row_id_column)
+    then
+      return new;
+    end if;
+    select a.atttypid, a.atttypmod, not coalesce(l.collisdeterministic, true) into kind, modifier, folds
+      from pg_catalog.pg_attribute a left join pg_catalog.pg_collation l on l.oid = a.attcollation
+      where a.attrelid = new.table_id and a.attname = new.row_id_column and not a.attisdropped;
+    if not found then
+      -- `missing_column` says so.
+      return new;
+    end if;
+    while exists (select from pg_catalog.pg_type t where t.oid = kind and t.typtype = 'd') loop
+      select t.typbasetype, t.typtypmod into kind, modifier from pg_catalog.pg_type t where t.oid = kind;
+    end loop;
+    if folds or (kind = 'pg_catalog.numeric'::pg_catalog.regtype and modifier < 0) or kind <> all (array[
+      'pg_catalog.uuid', 'pg_catalog.int2', 'pg_catalog.int4', 'pg_catalog.int8', 'pg_catalog.numeric', 'pg_catalog.text',
+      'pg_catalog.varchar', 'pg_catalog.bpchar', 'pg_catalog.name']::pg_catalog.regtype[])
+    then
+      raise exception 'row_id_type: column % of % is of type %, whose text is not always the same for the same id',
+        new.row_id_column, new.table_id,
+        (select pg_catalog.format_type(a.atttypid, a.atttypmod) from pg_catalog.pg_attribute a
+          where a.attrelid = new.table_id and a.attname = new.row_id_column)
+        using errcode = 'MK005',
+          hint = 'Name a unique column that is a uuid, an integer, a numeric with a scale, or text of a deterministic collation.';
+    end if;
+    return new;
+  end
+  $function$;
+alter function keyring.check_row_id_type() owner to keyring_owner;
 
 CREATE OR REPLACE FUNCTION keyring.envelope_key_id(envelope bytea)
  RETURNS uuid
@@ -3466,7 +3508,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261128000562' $function$;
+AS $function$ select '20261128000580' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

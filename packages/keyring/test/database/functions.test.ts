@@ -43,6 +43,7 @@ const purposes: Readonly<Record<string, readonly [purpose: string, ...callers: C
 const triggers = [
   ...[
     'begin_audit_entry',
+    'check_row_id_type',
     'erase_wrapping_key',
     'fence_secrets__value',
     'fence_wrapped_keys',

@@ -62,7 +62,7 @@ test.each([
   ['uuid', [randomUUID(), randomUUID(), randomUUID()]],
   ['numeric(10,2)', ['1.50', '2.00']],
   ['varchar(20)', ['a', 'b']],
-  ['timestamptz', ['2026-01-01 00:00:00+00', '2026-01-01 00:00:00.000001+00']],
+  ['char(3)', ['a', 'bcd']],
 ])('a registered column is rotated with the secrets, whatever its row ids are: %s', async (type, ids) => {
   await addTable('tokens', type);
   for (const id of ids) await addRow('tokens', id, `value of ${id}`);
@@ -73,6 +73,31 @@ test.each([
   });
   expect((await detailOf(keyring, id)).rows).toMatchObject({ moved: ids.length + 1, verified: ids.length + 1 });
   await expectHealthy(keyring);
+});
+
+test.each([
+  'timestamptz',
+  'timestamp',
+  'date',
+  'interval',
+  'float8',
+  'bytea',
+  'boolean',
+  'numeric',
+  'text collate public.caseless',
+  'public.moment',
+])('a column whose row ids have more than one text is not registered: %s', async (type) => {
+  await installation.asOwner(
+    `create collation if not exists public.caseless (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`,
+    `do $$ begin
+       if to_regtype('public.moment') is null then create domain public.moment as timestamptz; end if;
+     end $$`,
+  );
+  await expect(addTable('tokens', type)).rejects.toMatchObject({
+    code: 'MK005',
+    message: expect.stringMatching(/^row_id_type: column id of public\.tokens is of type /) as string,
+    hint: expect.stringContaining('Name a unique column') as string,
+  });
 });
 
 test('a row without a value is nobody’s trouble: not of a rotation, not of the doctor, who finds plaintext all the same', async () => {
