@@ -68,6 +68,29 @@ test('roles are given and taken, a second admin ends the warning, and a third ta
   expect((await run(['grant', 'remove', (auditor['grant'] as unknown as { id: string }).id])).code).toBe(0);
 });
 
+test('tokens, grants and approvals are listed in parts, each going on where the last one ended', async () => {
+  for (const name of ['one', 'two', 'three']) await run(['token', 'create', name, '--role', 'auditor']);
+  for (const person of ['person:x', 'person:y', 'person:z']) await run(['grant', 'add', person, 'auditor']);
+  for (const person of ['person:x', 'person:y', 'person:z']) await run(['grant', 'add', person, 'instance_admin']);
+  for (const [noun, option] of [
+    ['token', 'before'],
+    ['grant', 'after'],
+    ['approval', 'before'],
+  ] as const) {
+    const list = async (...args: string[]) =>
+      ((await json([noun, 'list', ...args]))[`${noun}s`] as unknown as { id: string }[]).map(({ id }) => id);
+    const all = await list();
+    expect(all.length).toBeGreaterThan(2);
+    expect(await list('--limit', '2')).toEqual(all.slice(0, 2));
+    expect(await list('--limit', '1000', `--${option}`, all[1]!)).toEqual(all.slice(2));
+    expect((await run([noun, 'list', '--limit', '2'])).error).toBeUndefined();
+    expect((await run([noun, 'list', '--limit', '0'])).code).toBe(2);
+    expect((await run([noun, 'list', `--${option}`, 'x'])).error?.code).toBe(
+      noun === 'grant' ? 'unknown_grant' : 'invalid_argument',
+    );
+  }
+});
+
 test('a sign-in link has its secret behind the #', async () => {
   expect((await run(['sign-in', '--url', 'https://keys.internal'])).out).toMatch(
     /^https:\/\/keys\.internal\/sign-in#mhl_[0-9A-Za-z]{49}$/,

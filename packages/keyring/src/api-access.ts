@@ -105,6 +105,9 @@ export interface Grant {
   readonly grantedAt: Date;
 }
 
+/** Where a grant is in the list of them: there are no two alike. */
+export type GrantPosition = Pick<Grant, 'person' | 'role' | 'projectId'>;
+
 export interface NewGrant {
   readonly person: string;
   readonly role: GrantableRole;
@@ -119,8 +122,15 @@ export interface Grants {
    * @throws KeyringError `unknown_project`; `approval_needed` for another admin while the rule of two people is in force.
    */
   add(grant: NewGrant): Promise<Grant>;
-  /** By person; `limit` default 1,000, at most 10,000; only those in projects `among`. */
-  list(options?: { readonly limit?: number; readonly among?: ProjectIds }): Promise<Grant[]>;
+  /**
+   * By person, role and project, those in the whole instance last; `limit` default 1,000, at most 10,000; after the grant `after`, which
+   * may be gone by now; only those in projects `among`.
+   */
+  list(options?: {
+    readonly limit?: number;
+    readonly among?: ProjectIds;
+    readonly after?: GrantPosition;
+  }): Promise<Grant[]>;
   get(id: string): Promise<Grant | undefined>;
   /** @throws KeyringError `unknown_grant`; `approval_needed` for an admin without whom the rule of two people would end. */
   remove(id: string, options?: { readonly reason?: string }): Promise<Grant>;
@@ -190,8 +200,10 @@ export interface Approval {
 export interface Approvals {
   /** Asks for one; the act itself does so, too. The same open request again is the same approval. */
   request(act: ApprovableAct): Promise<Approval>;
-  /** Newest first; `limit` default 100, at most 1,000. */
-  list(options?: { readonly limit?: number; readonly open?: boolean }): Promise<Approval[]>;
+  /** Newest first; `limit` default 100, at most 1,000; before the approval `before`; `open`: only what can still be decided or done. */
+  list(options?: { readonly limit?: number; readonly open?: boolean; readonly before?: string }): Promise<Approval[]>;
+  /** How many can still be decided or done. */
+  countOpen(): Promise<number>;
   get(id: string): Promise<Approval | undefined>;
   /**
    * The requester may act from now on, once, within 24 hours of asking.

@@ -1,13 +1,16 @@
 import {
+  KeyringError,
   permissions,
   type AccessToken,
   type Approval,
   type Grant,
   type GrantableRole,
+  type Grants,
   type Permission,
 } from '@meshhook/keyring';
 import { InvalidArgumentError, type Command } from 'commander';
 import { group, leaf, wholeNumber } from '../command.ts';
+import { pagedAfter, pagedBefore, sayMore, type Page } from '../page.ts';
 import { withKeyring, type App } from '../session.ts';
 import { table, type Column } from '../terminal/table.ts';
 import { instant, line } from '../terminal/text.ts';
@@ -64,16 +67,18 @@ function registerTokens(program: Command, app: App): void {
       app.terminal.result({ token: made.token, entry: made.entry }, () => made.token);
     });
 
-  leaf(token, 'list', 'lists tokens, newest first, without the tokens', [
+  const tokens = leaf(token, 'list', 'lists tokens, newest first, without the tokens', [
     'mh-keys token list',
     'mh-keys token list --json',
-  ]).action(async () => {
-    const tokens = await withKeyring(app, (keyring) => keyring.access.tokens.list({ limit: 1_000 }));
-    app.terminal.result({ tokens }, () =>
-      tokens.length === 0
+  ]);
+  pagedBefore(tokens, { most: 1_000, of: 'token' }).action(async (page: Page) => {
+    const found = await withKeyring(app, (keyring) => keyring.access.tokens.list(page));
+    app.terminal.result({ tokens: found }, () =>
+      found.length === 0
         ? 'There is no token.'
-        : table(tokens, tokenColumns, (title) => app.terminal.style('bold', title)),
+        : table(found, tokenColumns, (title) => app.terminal.style('bold', title)),
     );
+    sayMore(app.terminal, found, page, ({ id }) => `--before ${id}`);
   });
 
   leaf(token, 'revoke <id>', 'revokes a token: nobody gets in with it from now on', [
@@ -112,9 +117,10 @@ function registerGrants(program: Command, app: App): void {
       app.terminal.result({ grant: made }, () => line`${made.person} is ${made.role} now.`);
     });
 
-  leaf(grant, 'list', 'lists who has which role where', ['mh-keys grant list']).action(async () => {
+  const list = leaf(grant, 'list', 'lists who has which role where, by person', ['mh-keys grant list']);
+  pagedAfter(list, { most: 10_000, of: 'grant' }).action(async (page: Page) => {
     const { grants, warnings } = await withKeyring(app, async ({ access }) => ({
-      grants: await access.grants.list({ limit: 10_000 }),
+      grants: await access.grants.list({ limit: page.limit, ...(await positionOf(access.grants, page)) }),
       warnings: await access.warnings(),
     }));
     app.terminal.result({ grants, warnings }, () =>
@@ -125,6 +131,7 @@ function registerGrants(program: Command, app: App): void {
         ...warnings.map(({ message, remedy }) => line`warning: ${message} ${remedy}`),
       ].join('\n'),
     );
+    sayMore(app.terminal, grants, page, ({ id }) => `--after ${id}`);
   });
 
   leaf(grant, 'remove <id>', 'takes a role away', ['mh-keys grant remove 6f1c2f0e-0b0a-4d43-9a53-0c6a2b5b8f11'])
@@ -137,18 +144,30 @@ function registerGrants(program: Command, app: App): void {
     });
 }
 
+/** @throws KeyringError `unknown_grant`: one that is gone says nothing of where it was. */
+async function positionOf(grants: Grants, { after: id }: Page): Promise<{ readonly after?: Grant }> {
+  if (id === undefined) return {};
+  const after = await grants.get(id);
+  if (after !== undefined) return { after };
+  throw new KeyringError('unknown_grant', `There is no grant ${id}.`, { remedy: 'Run `mh-keys grant list`.' });
+}
+
 function registerApprovals(program: Command, app: App): void {
   const approval = group(program, 'approval', 'the rule of two people: what waits for another admin');
 
-  leaf(approval, 'list', 'lists what was asked for that takes two people', ['mh-keys approval list --open'])
+  const list = leaf(approval, 'list', 'lists what was asked for that takes two people, the newest first', [
+    'mh-keys approval list --open',
+  ]);
+  pagedBefore(list, { most: 1_000, of: 'approval' })
     .option('--open', 'only what can still be decided or done')
-    .action(async ({ open = false }: { open?: boolean }) => {
-      const approvals = await withKeyring(app, (keyring) => keyring.access.approvals.list({ limit: 1_000, open }));
+    .action(async (page: Page & { open?: boolean }) => {
+      const approvals = await withKeyring(app, (keyring) => keyring.access.approvals.list(page));
       app.terminal.result({ approvals }, () =>
         approvals.length === 0
           ? 'Nothing was asked for.'
           : table(approvals, approvalColumns, (title) => app.terminal.style('bold', title)),
       );
+      sayMore(app.terminal, approvals, page, ({ id }) => `--before ${id}`);
     });
 
   for (const [verb, does] of [

@@ -2,9 +2,10 @@ import { createRoute } from '@hono/zod-openapi';
 import { permit } from '../access/permit.ts';
 import { answers, bearer, bodyRefusals, jsonBody, refusals, routes } from '../api.ts';
 import { readBody, readNoBody } from '../body.ts';
+import { pageOf, positionOf } from '../cursor.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
 import { approval, approvalList, approvalNeeded, approvalsQuery, rule, ruleChange } from '../schemas/access.ts';
-import { idParam, noQuery } from '../schemas/common.ts';
+import { idParam, noQuery, uuid } from '../schemas/common.ts';
 import { wireApproval } from '../wire/access.ts';
 
 /** The rule of two people: what waits for another admin, and the rule itself. */
@@ -63,9 +64,14 @@ export function approvalRoutes(options: ResolvedHandlerOptions) {
 
   return routes()
     .openapi(list, async (c) => {
-      const { limit, open } = c.req.valid('query');
-      const found = await c.var.keyring.access.approvals.list({ limit, open: open === 'true' });
-      return c.json({ approvals: found.map(wireApproval) }, 200);
+      const { limit, cursor, open } = c.req.valid('query');
+      const found = await c.var.keyring.access.approvals.list({
+        limit: limit + 1,
+        open: open === 'true',
+        ...(cursor === undefined ? {} : { before: positionOf(uuid, cursor) }),
+      });
+      const { items, next } = pageOf(found, limit, ({ id }) => id);
+      return c.json({ approvals: items.map(wireApproval), next }, 200);
     })
     .openapi(approve, async (c) =>
       c.json(wireApproval(await c.var.keyring.access.approvals.approve(c.req.valid('param').id)), 200),

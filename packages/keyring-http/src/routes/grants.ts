@@ -5,8 +5,9 @@ import { isPermittedIn, lacking, permit, requireProject } from '../access/permit
 import { holding, mayHandOut } from '../access/principal.ts';
 import { answers, bearer, bodyRefusals, jsonBody, refusals, routes, type ApiEnv } from '../api.ts';
 import { readBody, readNoBody } from '../body.ts';
+import { pageOf, positionOf } from '../cursor.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
-import { approvalNeeded, grant, grantList, grantsQuery, newGrant } from '../schemas/access.ts';
+import { approvalNeeded, grant, grantList, grantPosition, grantsQuery, newGrant } from '../schemas/access.ts';
 import { idParam, noQuery } from '../schemas/common.ts';
 import { wireGrant } from '../wire/access.ts';
 
@@ -51,9 +52,17 @@ export function grantRoutes(options: ResolvedHandlerOptions) {
 
   return routes()
     .openapi(list, async (c) => {
-      const { limit } = c.req.valid('query');
-      const found = await c.var.keyring.access.grants.list({ limit, among: c.var.principal.projects });
-      return c.json({ grants: found.map(wireGrant) }, 200);
+      const { limit, cursor } = c.req.valid('query');
+      const after = cursor === undefined ? undefined : positionOf(grantPosition, cursor);
+      const found = await c.var.keyring.access.grants.list({
+        limit: limit + 1,
+        among: c.var.principal.projects,
+        ...(after === undefined ? {} : { after: { ...after, projectId: after.projectId ?? undefined } }),
+      });
+      const { items, next } = pageOf(found, limit, ({ person, role, projectId }) => ({
+        ...{ person, role, projectId: projectId ?? null },
+      }));
+      return c.json({ grants: items.map(wireGrant), next }, 200);
     })
     .openapi(add, async (c) => {
       const { person, role, project, reason } = c.req.valid('json');

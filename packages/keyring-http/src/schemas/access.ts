@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi';
 import { permissions, roles } from '@meshhook/keyring';
-import { count, next, page, projectReference, reason, text, time, uuid } from './common.ts';
+import { count, next, page, projectReference, reason, storedName, text, time, uuid } from './common.ts';
 
 const role = z.enum(roles);
 const grantable = z.enum(['instance_admin', 'project_admin', 'auditor', 'service']);
@@ -97,8 +97,9 @@ export const newGrant = z
   .strictObject({ person, role: grantable, project: projectReference.optional(), reason: reason.optional() })
   .openapi('NewGrant');
 
-export const grantList = z.object({ grants: z.array(grant) }).openapi('GrantList');
-export const grantsQuery = z.strictObject({ limit: z.coerce.number().int().min(1).max(10_000).default(1_000) });
+export const grantList = z.object({ grants: z.array(grant), next }).openapi('GrantList');
+export const grantsQuery = z.strictObject(page(1000, 100));
+export const grantPosition = z.strictObject({ person: storedName, role: grantable, projectId: uuid.nullable() });
 
 const action = z.enum([
   'key.destroy_early',
@@ -127,9 +128,9 @@ export const approval = z
   })
   .openapi('Approval');
 
-export const approvalList = z.object({ approvals: z.array(approval) }).openapi('ApprovalList');
+export const approvalList = z.object({ approvals: z.array(approval), next }).openapi('ApprovalList');
 export const approvalsQuery = z.strictObject({
-  limit: z.coerce.number().int().min(1).max(1_000).default(100),
+  ...page(500, 100),
   open: z.enum(['true', 'false']).default('false'),
 });
 

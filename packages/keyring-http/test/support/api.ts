@@ -61,6 +61,8 @@ export interface AnswerBody {
   }[];
   readonly projects: readonly { readonly name: string }[];
   readonly secrets: readonly { readonly name: string }[];
+  readonly grants: readonly { readonly id: string }[];
+  readonly approvals: readonly { readonly id: string }[];
   readonly receipts: readonly { readonly projectId: string }[];
   readonly quarantine: readonly { readonly projectId: string; readonly label: string; readonly rowId: string }[];
   readonly events: readonly { readonly action: string }[];

@@ -21,6 +21,8 @@ const columns = `a.id, a.action, a.subject, a.project_id, a.reason,
   case when a.state in ('pending', 'approved') and a.expires_at <= clock_timestamp() then 'expired' else a.state end as state,
   a.requested_by, a.requester, a.requested_at, a.expires_at, a.decided_by, a.decided_at, a.consumed_at`;
 
+const isOpen = `a.state in ('pending', 'approved') and a.expires_at > clock_timestamp()`;
+
 /** Who acts: the actor's name, and the person behind it. */
 export interface Who {
   readonly name: string;
@@ -75,15 +77,24 @@ export async function selectApproval(database: Queryable, id: string): Promise<A
 
 export async function selectApprovals(
   database: Queryable,
-  { limit, open }: { limit: number; open: boolean },
+  { limit, open, before }: { limit: number; open: boolean; before: string | undefined },
 ): Promise<Approval[]> {
   const { rows } = await database.query<ApprovalRow>({
     text: `select ${columns} from keyring.approvals a
-           where not $2 or a.state in ('pending', 'approved') and a.expires_at > clock_timestamp()
+           where (not $2 or ${isOpen})
+             and ($3::uuid is null or (a.requested_at, a.id) < (
+               select b.requested_at, b.id from keyring.approvals b where b.id = $3))
            order by a.requested_at desc, a.id desc limit $1`,
-    values: [limit, open],
+    values: [limit, open, before ?? null],
   });
   return rows.map(toApproval);
+}
+
+export async function countOpenApprovals(database: Queryable): Promise<number> {
+  const { rows } = await database.query<{ open: number }>({
+    text: `select count(*)::int as open from keyring.approvals a where ${isOpen}`,
+  });
+  return rows[0]?.open ?? 0;
 }
 
 /** False when it was decided, or expired, before. */

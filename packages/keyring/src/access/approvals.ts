@@ -7,6 +7,7 @@ import { isUuid, requireReason, requireUuid } from '../validate.ts';
 import {
   closeExpired,
   consumeApproved,
+  countOpenApprovals,
   decideApproval,
   insertApproval,
   isAdmin,
@@ -59,8 +60,11 @@ export function approvals(database: Database, audit: AuditTrail): Approvals {
   };
   return {
     request: (act) => requestApproval(database, audit, act),
-    list: ({ limit = 100, open = false } = {}) =>
-      selectApprovals(database, { limit: Math.min(Math.max(limit, 1), 1_000), open }),
+    async list({ limit = 100, open = false, before } = {}) {
+      if (before !== undefined) requireUuid('approval id', before);
+      return selectApprovals(database, { limit: Math.min(Math.max(limit, 1), 1_000), open, before });
+    },
+    countOpen: () => countOpenApprovals(database),
     get: async (id) => (isUuid(id) ? selectApproval(database, id) : undefined),
     approve: (id) => decide(id, 'approved'),
     reject: (id) => decide(id, 'rejected'),

@@ -1,4 +1,4 @@
-import type { Grant, GrantableRole, NewGrant, ProjectIds } from '../api.ts';
+import type { Grant, GrantableRole, GrantPosition, NewGrant, ProjectIds } from '../api.ts';
 import type { Queryable } from '../db/port.ts';
 
 interface GrantRow {
@@ -42,13 +42,20 @@ export async function selectGrant(database: Queryable, id: string): Promise<Gran
 
 export async function selectGrants(
   database: Queryable,
-  { limit, among }: { limit: number; among: ProjectIds },
+  { limit, among, after }: { limit: number; among: ProjectIds; after: GrantPosition | undefined },
 ): Promise<Grant[]> {
   const { rows } = await database.query<GrantRow>({
     text: `select ${columns} from keyring.grants g
-           where $2::uuid[] is null or g.project_id = any ($2)
-           order by g.person, g.role, g.project_id, g.id limit $1`,
-    values: [limit, among === 'all' ? null : among],
+           where ($2::uuid[] is null or g.project_id = any ($2))
+             and ($3::text is null
+               or (g.person, g.role) > ($3, $4::text)
+               or (g.person, g.role) = ($3, $4) and $5::uuid is not null and (g.project_id is null or g.project_id > $5))
+           order by g.person, g.role, g.project_id nulls last limit $1`,
+    values: [
+      limit,
+      among === 'all' ? null : among,
+      ...[after?.person ?? null, after?.role ?? null, after?.projectId ?? null],
+    ],
   });
   return rows.map(toGrant);
 }

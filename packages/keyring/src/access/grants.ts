@@ -61,8 +61,10 @@ export function grants(database: Database, audit: AuditTrail): Grants {
         throw new KeyringError('unknown_project', `There is no project "${String(projectId)}".`);
       }
     },
-    list: ({ limit = 1_000, among = 'all' } = {}) =>
-      selectGrants(database, { limit: Math.min(Math.max(limit, 1), 10_000), among }),
+    async list({ limit = 1_000, among = 'all', after } = {}) {
+      if (after?.projectId !== undefined) requireUuid('project id', after.projectId);
+      return selectGrants(database, { limit: Math.min(Math.max(limit, 1), 10_000), among, after });
+    },
     get: async (id) => (isUuid(id) ? selectGrant(database, id) : undefined),
     async remove(id, { reason } = {}) {
       requireReason(reason);

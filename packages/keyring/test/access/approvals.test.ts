@@ -160,6 +160,31 @@ describe('with two admins', () => {
     expect(await codeOf(bob().access.approvals.approve('x'))).toBe('unknown_approval');
   });
 
+  test('they are listed page by page, the newest first, and the open ones are counted', async () => {
+    const ids: string[] = [];
+    for (const person of ['person:cyd', 'person:dan', 'person:eve']) {
+      const id = await approvalNeeded(ada().access.grants.add({ person, role: 'instance_admin' }));
+      // A minute apart, whatever the clock does meanwhile; the youngest as it was asked for.
+      await installation.behindTheFence(
+        `update keyring.approvals set requested_at = requested_at - interval '1 minute'`,
+      );
+      ids.unshift(id);
+    }
+    const { approvals } = keyring.access;
+    await approvals.reject(ids[1]!);
+    const page = async (options: { before?: string; limit?: number; open?: boolean }) =>
+      (await approvals.list(options)).map(({ id }) => id);
+    expect(await page({ limit: 2 })).toEqual(ids.slice(0, 2));
+    expect(await page({ limit: 2, before: ids[1]! })).toEqual(ids.slice(2));
+    expect(await page({ limit: 1, before: ids[0]!, open: true })).toEqual(ids.slice(2));
+    expect(await page({ before: ids[2]! })).toEqual([]);
+    expect(await page({ before: randomUUID() })).toEqual([]);
+    expect(await codeOf(page({ before: 'x' }))).toBe('invalid_argument');
+    expect(await approvals.countOpen()).toBe(2);
+    await installation.behindTheFence(`update keyring.approvals set expires_at = now() where id = $1`, [ids[0]]);
+    expect(await approvals.countOpen()).toBe(1);
+  });
+
   test('of ten who act at once upon one approval, one does', async () => {
     await approvalNeeded(ada().access.setRule(false, { reason: 'why not' }));
     const [open] = await keyring.access.approvals.list({ open: true });

@@ -120,3 +120,29 @@ test('a project takes the grants in it along', async () => {
   await installation.sql('delete from public.projects where id = $1', [id]);
   expect(await held('person:x')).toEqual([]);
 });
+
+test('grants are listed page by page, those of a role in the instance last, and where one was that is gone meanwhile', async () => {
+  await installation.behindTheFence('delete from keyring.grants');
+  const [one, two] = [await keyring.projects.create({ name: 'one' }), await keyring.projects.create({ name: 'two' })];
+  const [low, high] = [one.id, two.id].sort() as [string, string];
+  const { grants } = keyring.access;
+  const add = async (person: string, role: 'auditor' | 'service', projectId?: string): Promise<string> =>
+    (await grants.add({ person, role, ...(projectId === undefined ? {} : { projectId }) })).id;
+  const last = await add('person:b', 'auditor');
+  const bobs = await add('person:b', 'auditor', low);
+  const services = await add('person:a', 'service', low);
+  const everywhere = await add('person:a', 'auditor');
+  const higher = await add('person:a', 'auditor', high);
+  const lower = await add('person:a', 'auditor', low);
+  const inOrder = [lower, higher, everywhere, services, bobs, last];
+  expect((await grants.list()).map(({ id }) => id)).toEqual(inOrder);
+  for (const [place, id] of inOrder.entries()) {
+    const after = (await grants.get(id))!;
+    expect((await grants.list({ after, limit: 2 })).map((grant) => grant.id)).toEqual(
+      inOrder.slice(place + 1, place + 3),
+    );
+  }
+  const gone = await grants.remove(everywhere);
+  expect((await grants.list({ after: gone })).map(({ id }) => id)).toEqual(inOrder.slice(3));
+  expect((await grants.list({ after: gone, among: [low] })).map(({ id }) => id)).toEqual([services, bobs]);
+});

@@ -18,7 +18,10 @@ export const load: PageServerLoad = async (event) => {
       cursor: event.url.searchParams.get('cursor'),
       limit: 50,
     });
-    const { grants } = await api.get<shapes.GrantList>('/api/grants', { limit: 500 });
+    const { grants, next: nextGrants } = await api.get<shapes.GrantList>('/api/grants', {
+      cursor: event.url.searchParams.get('grants'),
+      limit: 50,
+    });
     // Of who manages some projects and not the instance, those that can be chosen.
     const own = permissions?.['access:manage'];
     const names = await projectNames(api, [
@@ -26,7 +29,7 @@ export const load: PageServerLoad = async (event) => {
       ...grants.map(({ projectId }) => projectId),
       ...tokens.tokens.flatMap(({ projects }) => (projects === 'all' || projects.length > 1 ? [] : projects)),
     ]);
-    return { tokens: tokens.tokens, next: tokens.next, grants, names, own, now: new Date().toISOString() };
+    return { tokens: tokens.tokens, next: tokens.next, grants, nextGrants, names, own, now: new Date().toISOString() };
   });
 };
 

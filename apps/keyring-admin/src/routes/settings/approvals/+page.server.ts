@@ -7,9 +7,19 @@ export const load: PageServerLoad = async (event) => {
   event.depends('keyring:approvals');
   const api = visitorApi(event);
   return show(async () => {
-    const { approvals } = await api.get<shapes.ApprovalList>('/api/approvals', { limit: 100 });
+    const list = (query: Record<string, string | number | null>) =>
+      api.get<shapes.ApprovalList>('/api/approvals', query);
+    const at = (name: string) => event.url.searchParams.get(name);
+    const open = await list({ open: 'true', cursor: at('waiting'), limit: 100 });
+    const all = await list({ cursor: at('cursor'), limit: 100 });
     const rule = await api.get<shapes.TwoPersonRule>('/api/two-person-rule');
-    return { approvals, rule, now: new Date().toISOString() };
+    return {
+      waiting: open.approvals.filter(({ state }) => state === 'pending'),
+      nextWaiting: open.next,
+      decided: all.approvals.filter(({ state }) => state !== 'pending'),
+      nextDecided: all.next,
+      ...{ rule, now: new Date().toISOString() },
+    };
   });
 };
 
