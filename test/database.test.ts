@@ -8,7 +8,7 @@ test('a test that leaves a connection with a lock behind fails, and is told whic
   const leaked = await session(database.adminUrl, 'the forgotten one');
   await leaked.query('begin');
   await leaked.query('select pg_advisory_xact_lock(1)');
-  await expect(database.drop()).rejects.toThrow(/the forgotten one.*idle in transaction.*advisory ExclusiveLock/);
+  await expect(database.drop(0)).rejects.toThrow(/the forgotten one.*idle in transaction.*advisory ExclusiveLock/);
   await leaked.end().catch(() => undefined);
   const left = await query(
     database.adminUrl.replace(database.name, 'postgres'),

@@ -17,8 +17,11 @@ export interface TestDatabase {
   readonly ownerUrl: string;
   /** As `keyring_app`: what the service logs in as. */
   readonly serviceUrl: string;
-  /** Drops the database. @throws Error naming every connection and lock that is left in it, after dropping it. */
-  drop(): Promise<void>;
+  /**
+   * Drops the database. @throws Error naming every connection and lock that is left in it, after dropping it; those that were closed have
+   * `graceMs` to go.
+   */
+  drop(graceMs?: number): Promise<void>;
 }
 
 // Closed connections take a moment to leave pg_stat_activity: on a busy machine, seconds.
@@ -42,8 +45,8 @@ export async function createTestDatabase(options: TestDatabaseOptions = {}): Pro
     adminUrl: url({}),
     ownerUrl: url(owner),
     serviceUrl: url(service),
-    async drop() {
-      const left = await leftovers(adminUrl, name);
+    async drop(graceMs = GRACE_MS) {
+      const left = await leftovers(adminUrl, name, graceMs);
       await query(adminUrl, `drop database ${name} with (force)`);
       if (left.length > 0) throw new Error(`The test left behind in ${name}:\n${left.join('\n')}`);
     },
@@ -77,8 +80,8 @@ export async function session(url: string, name = 'session'): Promise<pg.Client 
   return Object.assign(client, { [Symbol.asyncDispose]: () => client.end() });
 }
 
-async function leftovers(adminUrl: string, database: string): Promise<string[]> {
-  const deadline = Date.now() + GRACE_MS;
+async function leftovers(adminUrl: string, database: string, graceMs: number): Promise<string[]> {
+  const deadline = Date.now() + graceMs;
   for (;;) {
     const rows = await query<{ line: string }>(adminUrl, leftoversQuery, [database]);
     if (rows.length === 0 || Date.now() > deadline) return rows.map((row) => row.line);

@@ -130,8 +130,7 @@ test('a second Ctrl-C ends a command that cannot rest yet', async () => {
     const command = cli(other.path).start(['status']);
     await holds(command.child, lock);
     // What npm sends after the terminal's own is the same Ctrl-C: both come at once, and two of a kind would be one.
-    command.child.kill('SIGINT');
-    command.child.kill('SIGTERM');
+    for (const signal of ['SIGSTOP', 'SIGINT', 'SIGTERM', 'SIGCONT'] as const) command.child.kill(signal);
     await command.says('Stopping');
     await delay(700);
     expect(command.child.exitCode).toBe(null);

@@ -29,15 +29,20 @@ test('workers do what is asked for elsewhere, are listed while they do, and leav
   const second = start(['worker', '--concurrency', '3', '--json']);
   await Promise.all([first.says('ready; Ctrl-C stops it'), second.says('ready; Ctrl-C stops it')]);
 
-  const listed = await run(['workers']);
-  expect(listed.code).toBe(0);
-  expect(listed.stdout).toMatch(/^WORKER +ON +VERSION +STATE +SINCE +DOES\n/);
-  expect(listed.stdout).toMatch(new RegExp(`:${String(first.child.pid)} +0\\.1\\.0 +alive +\\d{4}-.* nothing$`, 'm'));
-  const { workers } = JSON.parse((await run(['workers', '--json'])).stdout) as { workers: object[] };
-  expect(workers).toHaveLength(2);
-  expect(workers).toContainEqual(
-    expect.objectContaining({ pid: second.child.pid, concurrency: 3, alive: true, units: [], driving: [] }),
-  );
+  const listed = async (): Promise<string> => (await run(['workers'])).stdout;
+  expect(await listed()).toMatch(/^WORKER +ON +VERSION +STATE +SINCE +DOES\n/);
+  // Until nothing of it came through for five seconds, and again from when something does.
+  await expect
+    .poll(listed)
+    .toMatch(new RegExp(`:${String(first.child.pid)} +0\\.1\\.0 +alive +\\d{4}-.* nothing$`, 'm'));
+  const workers = async (): Promise<object[]> =>
+    ((await json(['workers'])) as unknown as { workers: object[] }).workers;
+  expect(await workers()).toHaveLength(2);
+  await expect
+    .poll(workers)
+    .toContainEqual(
+      expect.objectContaining({ pid: second.child.pid, concurrency: 3, alive: true, units: [], driving: [] }),
+    );
 
   const asked = await json(['rotate', '--all', '--no-wait']);
   const { id } = asked.rotation;
@@ -56,7 +61,7 @@ test('workers do what is asked for elsewhere, are listed while they do, and leav
   expect(machine.code).toBe(0);
   expect(JSON.parse(machine.stdout)).toMatchObject({ worker: { units: { failed: 0 } } });
   for (const line of machine.stderr.trimEnd().split('\n')) expect(JSON.parse(line)).toHaveProperty('note');
-  expect(((await json(['workers'])) as unknown as { workers: object[] }).workers).toEqual([]);
+  expect(await workers()).toEqual([]);
 });
 
 test('a concurrency that cannot be is usage', async () => {

@@ -79,11 +79,13 @@ export function outcome(work: Promise<unknown>): Promise<string> {
   );
 }
 
-/** Returns once a statement of `session` waits for a lock of somebody else. */
+/** Does a statement of `session` wait for a lock of somebody else? */
+export function waits(observer: Session, session: Session): Promise<boolean> {
+  return observer.value<boolean>('select cardinality(pg_blocking_pids($1)) > 0', [session.pid]);
+}
+
 export async function untilItWaits(observer: Session, session: Session): Promise<void> {
-  while (!(await observer.value<boolean>('select cardinality(pg_blocking_pids($1)) > 0', [session.pid]))) {
-    await sleep(2);
-  }
+  while (!(await waits(observer, session))) await sleep(2);
 }
 
 export const isolations = ['read committed', 'repeatable read', 'serializable'] as const;

@@ -59,8 +59,7 @@ test.each(['commit', 'rollback'])(
       expect(await keyring.audit.verify()).toMatchObject({ intact: true });
       await installation.sql(`${end} prepared '${held.gid}'`);
       // It is looked for below all that has its place, at the latest when the floor rises over it.
-      await sealOn(installation, keyring);
-      expect(await floorOf(keyring)).toBeGreaterThan(BigInt(held.id));
+      await floorAbove(installation, keyring, held.id);
       expect((await placeOf(installation, held.id)) !== undefined).toBe(end === 'commit');
       expect(await keyring.audit.verify()).toMatchObject({ intact: true });
       await keyring.close();
