@@ -14,9 +14,9 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: 3,
     sequence: { sequencer: SlowestFirst },
-    // They tell that a test hangs, not that it is slow: on a busy machine of two cores the same test takes ten times as long.
-    testTimeout: 900_000,
-    hookTimeout: 900_000,
+    // They tell that a test hangs, not that it is slow: the longest takes half a minute, and on a busy machine ten times as long.
+    testTimeout: 420_000,
+    hookTimeout: 420_000,
     expect: { poll: { timeout: 120_000 } },
     reporters: ['default', './test/support/suite-times.ts'],
   },

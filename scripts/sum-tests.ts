@@ -15,6 +15,8 @@ import type { Failure } from '../test/support/failures.ts';
 import { inFewLines, type Note } from './failures.ts';
 
 const LINES_OF_LOG = 14;
+/** Of `timeout`, by which `.ci/run` bounds everything. */
+const CUT_OFF = '124';
 
 export interface Sum {
   passed: number;
@@ -46,7 +48,8 @@ export function addReport(sum: Sum, file: string, status: string): void {
     if (!Object.hasOwn(report, 'testResults')) throw new Error('it holds no test results');
   } catch (error) {
     sum.failed += 1;
-    note(`no report (${error instanceof Error ? error.message : String(error)})`, endOf(log));
+    if (status === CUT_OFF) note('cut off: it took longer than it may', endOf(log));
+    else note(`no report (${error instanceof Error ? error.message : String(error)})`, endOf(log));
     return;
   }
   const before = { ...sum };
@@ -80,7 +83,7 @@ export function addReport(sum: Sum, file: string, status: string): void {
   } else if ((!report.success || status !== '0') && sum.failed === before.failed) {
     // An error outside every test: an unhandled rejection, a failed teardown.
     sum.failed += 1;
-    note(`every test passed, but the run ended with status ${status}`, endOf(log));
+    note(`every test passed, but the run ${ending(status)}`, endOf(log));
   }
 }
 
@@ -113,8 +116,12 @@ export function addStep(sum: Sum, step: string): void {
   if (status === '0') sum.passed += 1;
   else {
     sum.failed += 1;
-    sum.notes.push({ title: `${name}: failed${status === '' ? '' : ` with status ${status}`}`, lines: endOf(log) });
+    sum.notes.push({ title: `${name}: failed${status === '' ? '' : `: it ${ending(status)}`}`, lines: endOf(log) });
   }
+}
+
+function ending(status: string): string {
+  return status === CUT_OFF ? 'was cut off: it took longer than it may' : `ended with status ${status}`;
 }
 
 export function summaryLine({ passed, failed, skipped }: Sum): string {

@@ -37,7 +37,7 @@ describe('the sum of test runs', () => {
   it('names what failed', () => {
     const result = sum('--step', 'check=2', `${report('bad', ['passed', 'failed'])}=1`);
     expect(result).toMatchObject({ last: '1 passed, 2 failed', status: 1 });
-    expect(result.said).toContain('check: failed with status 2');
+    expect(result.said).toContain('check: failed: it ended with status 2');
     expect(result.said).toContain('bad: failed: claim 1');
   });
 
@@ -49,6 +49,12 @@ describe('the sum of test runs', () => {
     ['a file that did not load', () => report('unloaded', ['passed'], { status: 'failed' }), /a\.test\.ts: went wrong/],
     ['an error outside every test', () => `${report('late', ['passed'])}=1`, /but the run ended with status 1/],
     ['a run that says it failed', () => `${report('unhappy', ['passed'], { success: false })}=0`, /but the run ended/],
+    ['a run that was cut off', () => `${path.join(folder, 'nowhere.json')}=124`, /cut off/],
+    [
+      'a run that was cut off at its end',
+      () => `${report('endless', ['passed'])}=124`,
+      /passed, but the run was cut off/,
+    ],
     ['a report without its status', () => report('unknown', ['passed']), /but the run ended with status/],
   ])('takes %s for a failure', (_claim, make, says) => {
     const result = sum(make());

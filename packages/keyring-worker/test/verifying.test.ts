@@ -3,13 +3,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { startWorker, type WorkerOptions } from '@meshhook/keyring-worker';
 import { checkpointKeeper, readCheckpointFile } from '@meshhook/keyring-worker/sealing';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { session } from '../../../test/support/database.ts';
 import { startFleet, type Fleet } from './support/fleet.ts';
 
-// Processes start, and what they do is waited for: on a busy machine all of it takes its time.
-vi.setConfig({ testTimeout: 180_000 });
-const soon = { timeout: 120_000, interval: 50 };
+const soon = { interval: 50 };
 
 let fleet: Fleet;
 beforeEach(async () => {

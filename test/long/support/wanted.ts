@@ -1,6 +1,7 @@
 import { describe } from 'vitest';
+import { isLongRun } from '../../support/long.ts';
 
 /** What takes minutes: the same proofs as in packages/keyring/test/engine, at more points. In files of their own, so that they run side by side. */
-export const describeLong = describe.skipIf(process.env['MESHHOOK_LONG'] !== '1');
+export const describeLong = describe.skipIf(!isLongRun);
 
-export const LONG_MS = 3_600_000;
+export { LONG_MS } from '../../support/long.ts';
