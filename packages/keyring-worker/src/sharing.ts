@@ -10,7 +10,7 @@ const ALONE_UP_TO = 50;
 // As many lanes as the library has when it does the units by itself.
 const CONCURRENCY = 4;
 // A database that does not answer is waited for by the drive itself, with its own patience.
-const READY_WITHIN_MS = 2_000;
+const READY_WITHIN_MS = 10_000;
 
 export interface SharingOptions {
   /** The URL of the keyring's database. */
