@@ -131,5 +131,5 @@ test.skipIf(!runs)('a real Prometheus scrapes a running server, and fires when a
       annotations: { summary: '1 secrets do not open.', runbook: 'docs/runbooks/a-row-does-not-open.md' },
     },
   ]);
-  expect(await prometheus.query('keyring_secrets_reencrypted_total')).toEqual([4]);
+  await expect.poll(() => prometheus.query('keyring_secrets_reencrypted_total')).toEqual([4]);
 });

@@ -32,7 +32,7 @@ const unsealed = async (): Promise<unknown> => {
   return verification.unsealed;
 };
 const workers = `insert into keyring.workers (id, host, pid, version, concurrency, doing, seen_at)
-  values (gen_random_uuid(), 'host', 1, '0', 1, '{"units": [], "driving": []}', now())`;
+  values (gen_random_uuid(), 'host', 1, '0', 1, '{"units": [], "driving": []}', now() + interval '1 hour')`;
 const note = `insert into keyring.audit_log (actor, action, outcome, subject) values ('test', 'test.noted', 'succeeded', 'a:1')`;
 
 test('what a command wrote is sealed at its end, and the checkpoint kept, unless a worker lives, who does that', async () => {

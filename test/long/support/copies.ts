@@ -85,6 +85,9 @@ export async function startStandby(
   return {
     urlOf,
     async cutOff() {
+      const [sent] = await query<{ lsn: string }>(adminUrl, 'select pg_current_wal_lsn()::text as lsn');
+      const taken = `select from pg_stat_replication where replay_lsn >= $1::pg_lsn`;
+      await until(async () => (await query(adminUrl, taken, [sent?.lsn])).length === 1);
       await query(urlOf(adminUrl), `alter system set primary_conninfo = ''`);
       await query(urlOf(adminUrl), 'select pg_reload_conf()');
       await until(async () => (await query(adminUrl, 'select from pg_stat_replication')).length === 0);

@@ -5,7 +5,7 @@ import { discard } from './operator.ts';
 import type { Site } from './site.ts';
 import type { Storm } from './storm.ts';
 
-const PATIENCE_MS = 600_000;
+const PATIENCE_MS = 300_000;
 
 interface Open {
   readonly id: string;

@@ -21,6 +21,7 @@ export async function openBrowser(): Promise<Browser> {
     executablePath,
     headless: true,
     args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'],
+    timeout: 300_000,
   };
   try {
     return await chromium.launch(options);

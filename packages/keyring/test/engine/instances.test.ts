@@ -227,10 +227,11 @@ test('a provider that is down is asked now and then, not at every heartbeat', as
   });
   await addWrappingKey(installation, root);
   root.down = true;
-  const [asked, from] = [root.asked, beats];
+  const [asked, from, began] = [root.asked, beats, performance.now()];
   await expect.poll(() => beats - from).toBeGreaterThan(20);
   expect(root.asked - asked).toBeGreaterThan(0);
-  expect(root.asked - asked).toBeLessThan((beats - from) / 2);
+  // Once a second, however few heartbeats a busy machine has in one.
+  expect(root.asked - asked).toBeLessThanOrEqual(1 + (performance.now() - began) / 1_000);
 });
 
 test('a process whose other root key does not answer stays alive in the list, and makes keys meanwhile', async () => {

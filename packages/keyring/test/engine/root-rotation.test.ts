@@ -174,7 +174,8 @@ test('a process that comes with the old root key between the look and the end is
       interceptDatabase(database, async ({ statement, send }) => {
         if (statement.text.includes('not (i.usable_roots @> array') && ++looks === 2) {
           await installation.sql(
-            `insert into keyring.instances (id, host, pid, actor, version) values (gen_random_uuid(), 'h', 1, 'late', '1')`,
+            `insert into keyring.instances (id, host, pid, actor, version, seen_at)
+             values (gen_random_uuid(), 'h', 1, 'late', '1', now() + interval '1 hour')`,
           );
         }
         return send();

@@ -102,7 +102,8 @@ test('a process that comes between the look and the move of the pointer is waite
       interceptDatabase(database, async ({ statement, send }) => {
         if (statement.text.includes('not (i.wrapping_keys @> array') && ++looks === 2) {
           await installation.sql(
-            `insert into keyring.instances (id, host, pid, actor, version) values (gen_random_uuid(), 'h', 1, 'late', '1')`,
+            `insert into keyring.instances (id, host, pid, actor, version, seen_at)
+             values (gen_random_uuid(), 'h', 1, 'late', '1', now() + interval '1 hour')`,
           );
         }
         return send();
