@@ -1771,6 +1771,11 @@ AS $function$
       where t.relnamespace <> 'keyring'::pg_catalog.regnamespace
         and not exists (select from registered r where r.table_id = f.conrelid and r.key_id_column = a.attname)
       union all
+      select distinct 'detaching_partition', i.inhrelid::pg_catalog.regclass, null,
+        'is being detached, so that nobody counts the rows in it that name keys: finish that, then attach it again or drop it'
+      from parts p
+      join pg_catalog.pg_inherits i on i.inhparent = p.relid and i.inhdetachpending
+      union all
       select 'missing_table', r.table_id, null, pg_catalog.format('the table registered as %s is gone', r.label)
       from registered r where not r.found
       union all
@@ -1811,6 +1816,9 @@ AS $function$
         where f.proname = r.move and f.pronamespace = 'keyring'::pg_catalog.regnamespace
           and f.prosecdef and pg_catalog.pg_get_userbyid(f.proowner) = 'keyring_mover'
           and f.proconfig[1] = 'search_path=pg_catalog, pg_temp'
+          and f.proargtypes[2] = (select y.typarray from pg_catalog.pg_attribute a
+            join pg_catalog.pg_type y on y.oid = a.atttypid
+            where a.attrelid = r.table_id and a.attname = r.row_id_column)
           and f.prosrc = keyring.move_body(r.label, r.table_id, r.ciphertext_column, r.key_id_column, r.row_id_column,
             r.project_column))
       union all
@@ -3508,7 +3516,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261128000580' $function$;
+AS $function$ select '20261128000660' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

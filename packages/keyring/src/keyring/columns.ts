@@ -13,6 +13,8 @@ export interface EncryptedColumn {
   /** The function that moves its rows, with its schema. */
   readonly move: string;
   readonly acceptsPlaintext: boolean;
+  /** Its table and the partitions of it. Another text: rows may have come that no statement wrote, by a partition that was attached. */
+  readonly made: string;
 }
 
 export interface CatalogProblem {
@@ -34,12 +36,17 @@ export async function selectEncryptedColumns(database: Queryable): Promise<Encry
     key_id: string;
     move: string;
     accepts_plaintext: boolean;
+    made: string;
   }>({
-    name: 'encrypted_columns_select',
+    name: 'encrypted_columns_and_parts_select',
     text: `select c.label, format('%I.%I', n.nspname, r.relname) as table, format('%I', c.row_id_column) as row_id,
              format_type(a.atttypid, a.atttypmod) as row_id_type, format('%I', c.project_column) as project,
              format('%I', c.ciphertext_column) as ciphertext, format('%I', c.key_id_column) as key_id,
-             format('keyring.%I', 'move_' || replace(c.label, '.', '__')) as move, c.accepts_plaintext
+             format('keyring.%I', 'move_' || replace(c.label, '.', '__')) as move, c.accepts_plaintext,
+             -- A partition that was away and came back has a new entry, from a later transaction.
+             concat_ws(' ', c.table_id::oid, case when r.relkind = 'p' then (
+               select string_agg(format('%s:%s', i.inhrelid, i.xmin), ' ' order by i.inhrelid)
+               from pg_catalog.pg_partition_tree(c.table_id) p join pg_catalog.pg_inherits i on i.inhrelid = p.relid) end) as made
            from keyring.encrypted_columns c
            join pg_catalog.pg_class r on r.oid = c.table_id
            join pg_catalog.pg_namespace n on n.oid = r.relnamespace
@@ -56,6 +63,7 @@ export async function selectEncryptedColumns(database: Queryable): Promise<Encry
     keyId: row.key_id,
     move: row.move,
     acceptsPlaintext: row.accepts_plaintext,
+    made: row.made,
   }));
 }
 

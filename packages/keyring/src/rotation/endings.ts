@@ -27,7 +27,7 @@ export interface ProvedProject {
 
 /**
  * The end of a project. @throws Overtaken when somebody else moved it, a row of it is under another version, or the registry is not
- * what it was when the rows were read back: a column may have come that nobody looked into.
+ * what it was when the rows were read back: a column or a partition may have come that nobody looked into.
  */
 export async function finalize(
   context: RotationContext,
@@ -53,10 +53,12 @@ export async function finalizeAll(
   const [first] = proved;
   if (first === undefined) return;
   const { rotationId } = first.progress;
-  const columns = await requireSoundCatalog(tx);
-  if (proved.some((one) => !isDeepStrictEqual(one.columns, columns))) throw new Overtaken();
   const projectIds = proved.map(({ progress }) => progress.projectId);
   const retired = await startRetention(tx, projectIds);
+  // From that statement on nobody registers a column or attaches a partition before the commit: either takes a lock on the
+  // keys' table, for its foreign key, that waits for whoever updates it.
+  const columns = await requireSoundCatalog(tx);
+  if (proved.some((one) => !isDeepStrictEqual(one.columns, columns))) throw new Overtaken();
   // Keys first, the rotation's rows after them: the order in which the end of a project takes them.
   if (!(await endProjects(tx, proved, to))) throw new Overtaken();
   await clearQuarantine(tx, projectIds);
