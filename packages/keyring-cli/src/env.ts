@@ -1,3 +1,5 @@
+import { nearestHome } from '@meshhook/keyring-embedded';
+
 /** The only reader of the environment in this program, and the only place that lists what it reads. */
 
 export interface Settings {
@@ -20,7 +22,7 @@ export interface Settings {
   readonly logLevel: string;
   /** `MESHHOOK_NOTIFICATIONS_ALLOW`: `private`, `http`, or both with a comma. */
   readonly notificationsAllow?: string | undefined;
-  /** `MESHHOOK_HOME`: the folder of the embedded database. Default `.meshhook`. */
+  /** `MESHHOOK_HOME`: the folder of the embedded database. Default: the nearest `.meshhook`, from the working directory upwards. */
   readonly home: string;
   /**
    * `MESHHOOK_AUDIT_CHECKPOINT`: the file with the trail's last checkpoint, or `-` for standard output. Default `audit-checkpoint` in
@@ -34,7 +36,7 @@ export interface Settings {
 }
 
 /** A variable that is set to nothing counts as not set. */
-export function readSettings(environment: NodeJS.ProcessEnv = process.env): Settings {
+export function readSettings(environment: NodeJS.ProcessEnv = process.env, directory = '.'): Settings {
   const get = (name: string): string | undefined => environment[name] || undefined;
   const dumb = get('TERM') === 'dumb';
   return {
@@ -46,7 +48,7 @@ export function readSettings(environment: NodeJS.ProcessEnv = process.env): Sett
     logFormat: get('LOG_FORMAT') ?? 'text',
     logLevel: get('LOG_LEVEL') ?? 'info',
     notificationsAllow: get('MESHHOOK_NOTIFICATIONS_ALLOW'),
-    home: get('MESHHOOK_HOME') ?? '.meshhook',
+    home: get('MESHHOOK_HOME') ?? nearestHome(directory),
     auditCheckpoint: get('MESHHOOK_AUDIT_CHECKPOINT'),
     color: get('NO_COLOR') === undefined && !dumb,
     animated: get('CI') === undefined && !dumb,

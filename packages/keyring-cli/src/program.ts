@@ -74,7 +74,7 @@ Settings, from the environment:
   DATABASE_URL       a PostgreSQL 15 to 18; absent: one of our own, under MESHHOOK_HOME
   MESHHOOK_ROOT_KEY  a URI such as file:./root.key; absent: a file that goes with our own database
   MESHHOOK_NEXT_ROOT_KEY  another root key, while it changes; either will do
-  MESHHOOK_HOME      default .meshhook
+  MESHHOOK_HOME      absent: .meshhook here or in the nearest folder above; where there is none, it is made here
   MESHHOOK_AUDIT_CHECKPOINT  where the trail's last checkpoint is kept; absent: audit-checkpoint in MESHHOOK_HOME
   MESHHOOK_PREPARED_STATEMENTS  off behind a transaction-mode pooler that does not track them
   LOG_FORMAT, LOG_LEVEL  how a worker logs: text or json; info, error or silent

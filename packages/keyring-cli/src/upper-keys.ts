@@ -59,7 +59,8 @@ export function names(instances: readonly Instance[]): string {
 /** For somebody who does not wait: what it comes to, and how it goes on. */
 export function leftPrepared(kind: 'wrapping' | 'root', waitingFor: readonly Instance[]): string {
   const who = waitingFor.length === 0 ? '' : ` It waits for ${names(waitingFor)}.`;
-  return `Prepared.${who} Go on with \`mh-keys ${kind}-key rotate\`, or take it back with \`mh-keys ${kind}-key cancel\`.`;
+  const again = kind === 'root' ? 'root-key rotate --to URI' : 'wrapping-key rotate';
+  return `Prepared.${who} Go on with \`mh-keys ${again}\`, or take it back with \`mh-keys ${kind}-key cancel\`.`;
 }
 
 /** Ids of instances, given one by one or several at once. */

@@ -1,5 +1,4 @@
-import { rm } from 'node:fs/promises';
-import { mkdtemp } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createRootKeyFile } from '@meshhook/keyring';
@@ -50,6 +49,13 @@ test('a token is printed once and alone, listed without itself, and revoked', as
   expect((await run(['token', 'list'])).out).toContain('revoked');
   expect((await run(['token', 'create', 'x', '--role', 'root'])).code).toBe(2);
   expect((await run(['token', 'revoke', 'x'])).error?.code).toBe('unknown_token');
+});
+
+test('the list of tokens says where the one is that is not in it', async () => {
+  const list = async () => (await inProcess(home)(['token', 'list'], { env })).stderr.toString();
+  expect(await list()).not.toContain('api-token');
+  await writeFile(path.join(home, 'api-token'), 'mhk_x');
+  expect(await list()).toContain(`Not in the list: the server’s own in ${path.join(home, 'api-token')}`);
 });
 
 test('roles are given and taken, a second admin ends the warning, and a third takes two people', async () => {

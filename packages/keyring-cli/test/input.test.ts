@@ -86,7 +86,7 @@ describe('a question at the terminal', () => {
 });
 
 test('a setting that is empty is not set; the embedded database is the default', () => {
-  expect(readSettings({ DATABASE_URL: '', MESHHOOK_HOME: '' })).toEqual({
+  expect(readSettings({ DATABASE_URL: '', MESHHOOK_HOME: '' }, '/')).toEqual({
     databaseUrl: undefined,
     rootKeyUri: undefined,
     nextRootKeyUri: undefined,
@@ -95,7 +95,7 @@ test('a setting that is empty is not set; the embedded database is the default',
     preparedStatements: 'on',
     logFormat: 'text',
     logLevel: 'info',
-    home: '.meshhook',
+    home: '/.meshhook',
     color: true,
     animated: true,
   });

@@ -59,7 +59,9 @@ test('it waits for a process that has the old one alone, by name, and ends by it
   await old.says('ready');
   const left = await run(['root-key', 'rotate', '--to', file('three'), '--no-wait'], under('two'));
   expect(left.code).toBe(0);
-  expect(left.stdout).toMatch(/^Prepared\. It waits for \S+ \(cli:.*:\d+\)\. Go on with `mh-keys root-key rotate`/);
+  expect(left.stdout).toMatch(
+    /^Prepared\. It waits for \S+ \(cli:.*:\d+\)\. Go on with `mh-keys root-key rotate --to URI`/,
+  );
   for (const name of ['two', 'three']) expect((await get(under(name))).stdout).toBe('a');
   expect(await refused(['wrapping-key', 'rotate'], under('two'))).toMatchObject({
     exit: 4,

@@ -28,7 +28,10 @@ export function requireReason(reason: string | undefined): void {
 /** For what is not done without one. @throws KeyringError `invalid_argument` for a reason that is blank or too long. */
 export function requireGivenReason(reason: string): void {
   requireReason(reason);
-  if (reason.trim() === '') throw new KeyringError('invalid_argument', 'A reason is wanted.');
+  if (reason.trim() === '')
+    throw new KeyringError('invalid_argument', 'A reason is wanted.', {
+      remedy: 'Say why: --reason, or `reason` of the API.',
+    });
 }
 
 /** @throws KeyringError `invalid_name` when empty, over 200 characters, or with control characters. */

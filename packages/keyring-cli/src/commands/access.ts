@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
 import {
   KeyringError,
   permissions,
@@ -79,6 +81,7 @@ function registerTokens(program: Command, app: App): void {
         : table(found, tokenColumns, (title) => app.terminal.style('bold', title)),
     );
     sayMore(app.terminal, found, page, ({ id }) => `--before ${id}`);
+    sayServersOwn(app);
   });
 
   leaf(token, 'revoke <id>', 'revokes a token: nobody gets in with it from now on', [
@@ -87,6 +90,15 @@ function registerTokens(program: Command, app: App): void {
     const revoked = await withKeyring(app, (keyring) => keyring.access.tokens.revoke(id));
     app.terminal.result({ token: revoked }, () => line`Revoked ${revoked.name}.`);
   });
+}
+
+/** The token of `npm start`, an instance admin's, is a file's and no row's: who looks for what leaked has to know of it. */
+function sayServersOwn({ settings, terminal }: App): void {
+  const file = path.resolve(settings.home, 'api-token');
+  if (!existsSync(file)) return;
+  terminal.note(
+    line`Not in the list: the server’s own in ${file}. To change it, remove the file and start the server again.`,
+  );
 }
 
 interface TokenOptions {

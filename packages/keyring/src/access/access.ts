@@ -73,7 +73,7 @@ export async function accessWarnings(database: Queryable): Promise<DoctorFinding
         severity: 'warning',
         code: 'two_people_off',
         message: 'The rule of two people is switched off: one admin alone can destroy what cannot be had back.',
-        remedy: 'Switch it on with `mh-keys approval rule on`.',
+        remedy: 'Switch it on with `mh-keys approval rule on --reason …`.',
       },
     ];
   }
@@ -85,8 +85,8 @@ export async function accessWarnings(database: Queryable): Promise<DoctorFinding
       message: `There ${admins === 1 ? 'is one instance admin' : 'is no instance admin'} by a grant: nobody could approve what cannot be undone, so it takes no approval.`,
       remedy:
         admins === 1
-          ? 'Make a second one with `mh-keys grant add PERSON instance_admin`.'
-          : 'Make two persons that with `mh-keys grant add PERSON instance_admin`.',
+          ? 'Make a second one with `mh-keys grant add person:NAME instance_admin`.'
+          : 'Make two people instance admins: `mh-keys grant add person:NAME instance_admin`, for each.',
     },
   ];
 }

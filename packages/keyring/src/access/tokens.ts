@@ -85,7 +85,9 @@ export function accessTokens(database: Database, audit: AuditTrail): AccessToken
 function requireNewToken({ name, role, permissions, projects = 'all', expiresInDays: days = DAYS }: NewToken) {
   requireName('token name', name);
   const refuse = (message: string): never => {
-    throw new KeyringError('invalid_argument', message);
+    throw new KeyringError('invalid_argument', message, {
+      remedy: 'Name a role or permissions, not both; docs/access.md lists what each role may.',
+    });
   };
   if ((role === undefined) === (permissions === undefined)) return refuse('A token has either a role or permissions.');
   if (role !== undefined && (!roles.includes(role) || (role as string) === 'project_owner')) {

@@ -255,7 +255,10 @@ export class DataKeys {
       });
     }
     if (row.state === 'disabled') {
-      throw new KeyringError('key_disabled', `Key version ${String(row.version)} (${row.id}) is suspended.`, about);
+      throw new KeyringError('key_disabled', `Key version ${String(row.version)} (${row.id}) is suspended.`, {
+        ...about,
+        remedy: `Bring it back with \`mh-keys keys restore ${row.id} --reason …\`.`,
+      });
     }
     return unwrapDataKey(row, row.wrapped_key, this.#wrappingKeys.get(row.wrapping_key_id));
   }

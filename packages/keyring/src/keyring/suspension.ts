@@ -66,6 +66,7 @@ function endOf({ id, version, projectName, status }: KeyVersion): KeyringError |
   const name = `Version ${String(version)} of ${projectName}`;
   if (status === 'destroyed') {
     return new KeyringError('key_destroyed', `${name} is destroyed: nothing brings it back.`, {
+      remedy: 'A value that was under it alone has to be set again.',
       details: { keyId: id },
     });
   }

@@ -21,7 +21,9 @@ import {
 /** What a compliance report asks, page by page: however large the fleet, a page is in memory. */
 export function report(database: Database, now: () => Date, { since, until = now() }: ReportOptions): Report {
   if (Number.isNaN(since.getTime()) || Number.isNaN(until.getTime()) || since >= until) {
-    throw new KeyringError('invalid_argument', 'The time from which to report is not before the one until which.');
+    throw new KeyringError('invalid_argument', 'The time from which to report is not before the one until which.', {
+      remedy: 'Give an earlier --since or a later --until (`since` and `until` of the API).',
+    });
   }
   const range = { since, until };
   return {

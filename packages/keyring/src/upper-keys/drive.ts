@@ -132,6 +132,12 @@ function interrupted({ id, kind }: Pick<UpperRotation, 'id' | 'kind'>): KeyringE
   return new KeyringError(
     'interrupted',
     'The rotation was interrupted. Nothing is lost: it goes on where it stopped.',
-    { remedy: `Run \`mh-keys ${kind}-key rotate\` again.`, details: { rotationId: id } },
+    {
+      remedy:
+        kind === 'root'
+          ? 'Run `mh-keys root-key rotate --to URI` again, with the same URI; `mh-keys root-key cancel` takes it back.'
+          : 'Run `mh-keys wrapping-key rotate` again.',
+      details: { rotationId: id },
+    },
   );
 }
