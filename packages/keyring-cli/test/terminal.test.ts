@@ -3,6 +3,7 @@ import { CommanderError } from 'commander';
 import { describe, expect, test } from 'vitest';
 import { table } from '../src/terminal/table.ts';
 import { age, cut, duration, line, oneLine, plural, printable, width } from '../src/terminal/text.ts';
+import { Terminal } from '../src/terminal/terminal.ts';
 import { fakeTerminal } from './support/fake-terminal.ts';
 
 describe('a table', () => {
@@ -57,6 +58,42 @@ describe('text', () => {
     ]);
     expect([5_000, 90_000, 86_400_000].map(age)).toEqual(['< 1 min', '1 min', '24 h 0 min']);
     expect([plural(1, 'row'), plural(1200, 'row')]).toEqual(['1 row', '1,200 rows']);
+  });
+});
+
+describe('a long answer', () => {
+  const over = (failure: NodeJS.ErrnoException | undefined, limit: number) => {
+    let written = 0;
+    const stdout = {
+      write: (_: unknown, done?: (error?: Error | null) => void) => done?.(++written > limit ? failure : null),
+    };
+    const stderr = { write: () => undefined };
+    return new Terminal({ stdout, stderr, json: false, color: false, animated: false });
+  };
+  const parts = (ended: { early: boolean }) =>
+    (async function* () {
+      ended.early = true;
+      for (let part = 0; part < 5; part++) yield await Promise.resolve(`${part}\n`);
+      ended.early = false;
+    })();
+
+  test('ends where nobody reads on, and fetches no more', async () => {
+    const ended = { early: false };
+    await over(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }), 2).stream(parts(ended));
+    expect(ended.early).toBe(true);
+    await over(undefined, 2).stream(parts(ended));
+    expect(ended.early).toBe(false);
+  });
+
+  test('fails on a disk that is full, and where what it tells of failed', async () => {
+    const full = Object.assign(new Error('write ENOSPC'), { code: 'ENOSPC' });
+    await expect(over(full, 2).stream(parts({ early: false }))).rejects.toBe(full);
+    const gone = Object.assign(new Error('write EPIPE'), { code: 'EPIPE' });
+    const failing = (async function* () {
+      yield await Promise.resolve('0\n');
+      throw gone;
+    })();
+    await expect(over(undefined, 0).stream(failing)).rejects.toBe(gone);
   });
 });
 

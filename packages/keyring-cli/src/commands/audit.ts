@@ -117,20 +117,20 @@ async function exportEntries(app: App, options: FilterOptions): Promise<void> {
   const { terminal, signal } = app;
   await withKeyring(
     app,
-    async (keyring) => {
-      let lines: string[] = [];
-      const send = async (): Promise<void> => {
-        if (lines.length > 0) await terminal.deliver(Buffer.from(lines.join('')));
-        lines = [];
-      };
-      for await (const entry of keyring.audit.export(await toFilter(keyring, options))) {
-        signal.throwIfAborted();
-        if (lines.push(`${JSON.stringify(entry)}\n`) === LINES_AT_ONCE) await send();
-      }
-      await send();
-    },
+    async (keyring) => terminal.stream(linesOf(keyring.audit.export(await toFilter(keyring, options)), signal)),
     { minds: 'signal' },
   );
+}
+
+async function* linesOf(entries: AsyncIterable<AuditEntry>, signal: AbortSignal): AsyncGenerator<string> {
+  let lines: string[] = [];
+  for await (const entry of entries) {
+    signal.throwIfAborted();
+    if (lines.push(`${JSON.stringify(entry)}\n`) < LINES_AT_ONCE) continue;
+    yield lines.join('');
+    lines = [];
+  }
+  if (lines.length > 0) yield lines.join('');
 }
 
 function columns(names: ReadonlyMap<string, string>): readonly Column<AuditEntry>[] {

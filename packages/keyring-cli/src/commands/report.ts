@@ -52,11 +52,7 @@ export function registerReport(program: Command, app: App): void {
         const report = keyring.monitoring.report({ since, ...(until === undefined ? {} : { until }) });
         const format = options.json === true ? 'json' : options.format;
         if (format === 'table') await show(app, report, only);
-        else
-          for await (const part of format === 'csv' ? reportCsv(report, only) : reportJson(report, only)) {
-            // Waits for whoever reads it, so that a report of any size is a page in memory.
-            await app.terminal.deliver(Buffer.from(part));
-          }
+        else await app.terminal.stream(format === 'csv' ? reportCsv(report, only) : reportJson(report, only));
       }),
     );
 }

@@ -70,6 +70,20 @@ export class Terminal {
     });
   }
 
+  /** A long answer, as fast as it is read. When nobody reads on (`mh-keys audit export | head`), no more is fetched, and it is no failure. */
+  async stream(parts: AsyncIterable<string>): Promise<void> {
+    for await (const part of parts) {
+      const arrived = await this.deliver(Buffer.from(part)).then(
+        () => true,
+        (error: unknown) => {
+          if ((error as NodeJS.ErrnoException).code !== 'EPIPE') throw error;
+          return false;
+        },
+      );
+      if (!arrived) return;
+    }
+  }
+
   note(text: string): void {
     this.#line({ note: text }, printable(text));
   }
