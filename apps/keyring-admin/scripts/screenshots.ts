@@ -33,8 +33,13 @@ if (forReadme) {
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
   await using stage = await openStage();
-  const running = isWanted('rotation-running') ? await startSlowRotation(stage) : '';
-  await look(stage, shotsOf(stage, running));
+  // First, on every device: it is over after a while.
+  if (isWanted('rotation-running')) {
+    const { 'rotation-running': running } = shotsOf(stage, await startSlowRotation(stage));
+    await look(stage, { 'rotation-running': running });
+  }
+  const others = Object.entries(shotsOf(stage, '')).filter(([name]) => name !== 'rotation-running');
+  await look(stage, Object.fromEntries(others));
 }
 if (only.length === 0 || only.some((name) => name.startsWith('empty'))) {
   await using stage = await openStage({ empty: true });
@@ -51,7 +56,6 @@ function shotsOf({ demo, leakedKey }: Stage, running: string) {
   const acme = idOf('acme');
   const at = (address: string, act?: Shot['act']): Shot => ({ address, ...(act === undefined ? {} : { act }) });
   return {
-    // First: it is over after a while.
     'rotation-running': at(`/rotations/${running}`, async (page) => {
       await page.getByText('Reading a secret meanwhile').waitFor();
       await page.waitForTimeout(4_000);

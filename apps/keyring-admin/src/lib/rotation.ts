@@ -21,14 +21,20 @@ export function percent({ rows }: Pick<shapes.Rotation, 'rows'>): number {
 
 export const phases = ['requested', 'staged', 'sweeping', 'verifying', 'completed'] as const;
 
-/** How many projects are in each phase now, and how many somewhere else. */
+/** How many projects are in each phase now, which phases all of them have passed, and how many are somewhere else. */
 export function phaseCounts(projects: shapes.Rotation['projects']): {
-  readonly phases: readonly { readonly name: string; readonly count: number }[];
+  readonly phases: readonly { readonly name: string; readonly count: number; readonly passed: boolean }[];
   readonly others: readonly { readonly name: string; readonly count: number }[];
 } {
   const known = new Set<string>(['total', ...phases]);
+  const countOf = (name: string): number => projects[name] ?? 0;
+  const beyond = (index: number): number => phases.slice(index + 1).reduce((sum, name) => sum + countOf(name), 0);
   return {
-    phases: phases.map((name) => ({ name, count: projects[name] ?? 0 })),
+    phases: phases.map((name, index) => ({
+      name,
+      count: countOf(name),
+      passed: projects.total > 0 && beyond(index) === projects.total,
+    })),
     others: Object.entries(projects).flatMap(([name, count]) =>
       known.has(name) || count === 0 ? [] : [{ name, count }],
     ),

@@ -1,0 +1,17 @@
+import { expect, test } from 'vitest';
+import { phaseCounts } from '../src/lib/rotation.ts';
+
+const passed = (projects: Parameters<typeof phaseCounts>[0]): string[] =>
+  phaseCounts(projects).phases.flatMap((phase) => (phase.passed ? [phase.name] : []));
+
+test('a phase is passed when every project is beyond it', () => {
+  expect(passed({ total: 1, requested: 1 })).toEqual([]);
+  expect(passed({ total: 1, sweeping: 1 })).toEqual(['requested', 'staged']);
+  expect(passed({ total: 1, completed: 1 })).toEqual(['requested', 'staged', 'sweeping', 'verifying']);
+  expect(passed({ total: 3, staged: 1, completed: 2 })).toEqual(['requested']);
+});
+
+test('a project that is blocked or turned back has passed nothing for certain', () => {
+  expect(passed({ total: 2, blocked: 1, completed: 1 })).toEqual([]);
+  expect(phaseCounts({ total: 2, blocked: 1, completed: 1 }).others).toEqual([{ name: 'blocked', count: 1 }]);
+});
