@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command, Help } from 'commander';
 import { registerAccess } from './commands/access.ts';
 import { registerAudit } from './commands/audit.ts';
 import { registerCompromise } from './commands/compromise.ts';
@@ -23,28 +23,16 @@ import { registerWrappingKey } from './commands/wrapping-key.ts';
 import { exitCodeMeanings } from './exit-codes.ts';
 import type { App } from './session.ts';
 
-const registrations = [
-  registerProject,
-  registerSecrets,
-  registerStatus,
-  registerRotate,
-  registerRotations,
-  registerSchedule,
-  registerNotifications,
-  registerWorker,
-  registerInstances,
-  registerAccess,
-  registerKeys,
-  registerCompromise,
-  registerQuarantine,
-  registerReceipt,
-  registerAudit,
-  registerReport,
-  registerDoctor,
-  registerInspect,
-  registerMigrate,
-  registerRootKey,
-  registerWrappingKey,
+type Register = (program: Command, app: App) => void;
+
+/** In the order in which somebody who reads `mh-keys --help` from the top wants them. */
+const groups: readonly (readonly [heading: string, registrations: readonly Register[]])[] = [
+  ['Projects and secrets', [registerProject, registerSecrets, registerStatus]],
+  ['Rotation', [registerRotate, registerRotations, registerQuarantine, registerReceipt]],
+  ['By itself', [registerSchedule, registerNotifications, registerWorker]],
+  ['Keys', [registerKeys, registerCompromise, registerWrappingKey, registerRootKey, registerInstances]],
+  ['Who may, who did', [registerAccess, registerAudit, registerReport]],
+  ['Care', [registerDoctor, registerMigrate, registerInspect]],
 ];
 
 /** The commands, none of which has run yet. Every failure is thrown; `writeOut` gets what --help and --version say. */
@@ -57,10 +45,17 @@ export function createProgram(app: App, version: string, writeOut: (text: string
     // So that `rotations pause ID --json` gives --json to `pause`.
     .enablePositionalOptions()
     .exitOverride()
+    .configureHelp({
+      optionDescription: (option) => `${new Help().optionDescription(option)}${option.mandatory ? ' (required)' : ''}`,
+    })
     // Errors are told in one place, in one form: by whoever catches them.
     .configureOutput({ writeOut, writeErr: writeOut, outputError: () => undefined })
     .addHelpText('after', epilogue);
-  for (const register of registrations) register(program, app);
+  for (const [heading, registrations] of groups) {
+    program.commandsGroup(`${heading}:`);
+    for (const register of registrations) register(program, app);
+  }
+  program.addHelpCommand(program.createCommand('help').argument('[command]').description('the help of a command'));
   return program;
 }
 

@@ -96,6 +96,14 @@ function shellWords(text: string): string[] {
   return words;
 }
 
+test('the help of mh-keys groups all commands, and says of an option that it is required', async () => {
+  const text = await help([]);
+  expect(text).toMatch(/^Projects and secrets:$[^]*^Rotation:$[^]*^Keys:$/m);
+  expect(text).not.toMatch(/^Commands:$/m);
+  expect((await help(['compromise'])).replace(/\s+/g, ' ')).toContain('why, for the audit log (required)');
+  expect((await help(['rotate'])).replace(/\s+/g, ' ')).toContain('why, for the audit log --full-speed');
+});
+
 test('the exit codes are in the help of mh-keys and in docs/cli.md, with the same words', async () => {
   const document = readFileSync(path.join(import.meta.dirname, '../../../docs/cli.md'), 'utf8');
   const text = await help([]);

@@ -50,7 +50,7 @@ function registerTokens(program: Command, app: App): void {
     .option('--role <role>', `one of ${grantable.join(', ')}`, oneOf(grantable))
     .option('--permission <permission>', 'instead of a role; may be given again', collect(oneOf(permissions)))
     .option('--project <project>', 'name or id; may be given again (default: all projects)', collect(String))
-    .option('--days <n>', 'how long it lives (default 90)', wholeNumber(1, 3650))
+    .option('--days <n>', 'how long it lives (default: 90)', wholeNumber(1, 3650))
     .option('--person <person>', 'whose it is: it does no more than they may by now (default: operator)')
     .action(async (name: string, options: TokenOptions) => {
       const { role, permission, project: named, days, person } = options;

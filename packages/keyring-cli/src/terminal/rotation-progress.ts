@@ -63,7 +63,9 @@ export function rotationProgress(terminal: Terminal, clock: () => number = () =>
     const { rows, projects } = rotation;
     const of =
       projects.total > 1 ? `, ${count(projects.total - unfinished(rotation))}/${count(projects.total)} projects` : '';
-    const text = `${phase}: ${count(rows.moved)}/${plural(rows.total, 'row')}${of}`;
+    // Before they are counted there is nothing to say of rows.
+    const done = rows.total === 0 ? '' : `: ${count(rows.moved)}/${plural(rows.total, 'row')}`;
+    const text = `${phase}${done}${of}`;
     if (text === said.text || (phase === said.phase && now - said.at < QUIET_MS)) return;
     said = { text, phase, at: now };
     terminal.say(text);
