@@ -36,6 +36,16 @@ export interface SealerContext {
   readonly now: () => Date;
 }
 
+/** Undoes the transaction: other keys are read outside of it, for whoever held a connection and asked for another could wait for itself. */
+class SignedByAnother extends Error {
+  readonly note: string;
+
+  constructor(note: string) {
+    super('The last checkpoint was signed with another key than these.');
+    this.note = note;
+  }
+}
+
 /**
  * Gives entries their place. It takes what can be seen, whatever transactions are open, so that no idle one holds it up; what commits
  * later is found later, because the floor, below which nobody looks, waits for all of them. docs/decisions/0019-audit-chain.md.
@@ -63,13 +73,32 @@ export class Sealer {
     // Made, if need be, before anything is held.
     const signer = await this.#signer();
     const installation = (this.#installation ??= await selectInstallation(this.#database));
+    let known: readonly Uint8Array[] = [signer.publicKey];
+    for (let unproven: string | undefined; ;) {
+      try {
+        return await this.#sealUnder(signer, installation, known);
+      } catch (error) {
+        if (!(error instanceof SignedByAnother)) throw error;
+        if (error.note === unproven) throw broken('The last checkpoint was not signed by us.');
+        unproven = error.note;
+        known = await this.#publicKeys();
+      }
+    }
+  }
+
+  /** `known`: of who may have signed the last checkpoint. @throws SignedByAnother */
+  async #sealUnder(
+    signer: CheckpointSigner,
+    installation: string,
+    known: readonly Uint8Array[],
+  ): Promise<AuditSealing> {
     const done = await transaction(this.#database, async (tx): Promise<AuditSealing> => {
       // Before this transaction has an id: whoever was handed a lower one for an entry has a lower transaction id then.
       const last = await selectLastEntry(tx);
       if (!(await holdSealer(tx))) return { sealed: 0, checkpoint: undefined, more: false, busy: true };
       const end = await selectChainEnd(tx);
       const origin = auditOrigin(installation);
-      const head = await this.#requireSound(end, origin, installation, signer);
+      const head = this.#requireSound(end, origin, installation, known);
       const floor = BigInt(end.checkpoint?.floor_id ?? 0);
       const after = this.#lookFrom(floor, BigInt(end.highest));
       const entries = await selectUnsealed(tx, { after: String(after), limit: BATCH });
@@ -102,17 +131,15 @@ export class Sealer {
   }
 
   /** The head to go on from. */
-  async #requireSound(end: ChainEnd, origin: string, installation: string, signer: CheckpointSigner): Promise<Buffer> {
+  #requireSound(end: ChainEnd, origin: string, installation: string, known: readonly Uint8Array[]): Buffer {
     const { checkpoint, place, hash, archive } = end;
     if (this.#seen !== undefined && place < this.#seen.size) throw broken('The chain is shorter than it was.');
     if (checkpoint === undefined) {
       if (place > 0) throw broken('The chain has places, and no checkpoint.');
       return chainStart(installation);
     }
-    const facts =
-      checkpointOf(checkpoint, origin, [signer.publicKey]) ??
-      checkpointOf(checkpoint, origin, await this.#publicKeys());
-    if (facts === undefined) throw broken('The last checkpoint was not signed by us.');
+    const facts = checkpointOf(checkpoint, origin, known);
+    if (facts === undefined) throw new SignedByAnother(checkpoint.note);
     const head = place === archive?.through ? Buffer.from(facts.hash, 'base64') : hash;
     if (facts.size !== place || facts.floor !== checkpoint.floor_id || head?.toString('base64') !== facts.hash) {
       throw broken('The chain does not end where it was signed.');

@@ -4,9 +4,11 @@ import { PlainQuery } from './plain-query.ts';
 import type { Connection, Database, Result, Statement } from './port.ts';
 import { WarmPool } from './warm-pool.ts';
 
+const MOST_CONNECTIONS = 10_000;
+
 export interface PgDatabaseOptions {
   readonly connectionString: string;
-  /** Connections held at most. Default 10. */
+  /** Connections held at most, from 1, which is enough for everything, to 10,000. Default 10. */
   readonly maxConnections?: number;
   /** Shown in `pg_stat_activity`. Default `meshhook-keyring`. */
   readonly applicationName?: string;
@@ -17,11 +19,18 @@ export interface PgDatabaseOptions {
   readonly preparedStatements?: boolean;
 }
 
-/** A pool of connections to PostgreSQL 15 to 18, opened when first used. Every failure is a `KeyringError`. */
+/**
+ * A pool of connections to PostgreSQL 15 to 18, opened when first used. Every failure is a `KeyringError`.
+ * @throws TypeError for a number of connections that is none: of none, every statement would wait for one.
+ */
 export function pgDatabase(options: PgDatabaseOptions): Database {
+  const max = options.maxConnections ?? 10;
+  if (!Number.isInteger(max) || max < 1 || max > MOST_CONNECTIONS) {
+    throw new TypeError(`option maxConnections takes a whole number from 1 to ${String(MOST_CONNECTIONS)}`);
+  }
   const pool = new WarmPool({
     connectionString: options.connectionString,
-    max: options.maxConnections ?? 10,
+    max,
     application_name: options.applicationName ?? 'meshhook-keyring',
     connectionTimeoutMillis: 10_000,
     allowExitOnIdle: true,

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { RotationRequest } from '../api.ts';
 import { sqlState, sqlStates } from '../db/failures.ts';
-import { transaction } from '../db/port.ts';
+import { transaction, type Queryable } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import { requireSoundCatalog } from '../keyring/columns.ts';
 import { requireReason, requireUuid } from '../validate.ts';
@@ -40,7 +40,7 @@ export async function requestRotation(context: RotationContext, request: Rotatio
       // Before the projects: their index, too, would refuse what another one of the same name took.
       if (name !== undefined) await nameRequest(tx, name, id);
       const added = await insertRotationProjects(tx, id, choice.ids, choice.named);
-      if (added === 0) throw await nothingAdded(context, choice);
+      if (added === 0) throw await nothingAdded(tx, choice);
       await audit.record(tx, {
         action: 'rotation.requested',
         projectId: choice.ids !== 'all' && choice.ids.length === 1 ? choice.ids[0] : undefined,
@@ -99,8 +99,8 @@ export async function choose(
   return { ids, named: true };
 }
 
-async function nothingAdded({ database }: RotationContext, { ids }: Choice): Promise<KeyringError> {
-  const open = await selectOpenElsewhere(database, ids);
+async function nothingAdded(tx: Queryable, { ids }: Choice): Promise<KeyringError> {
+  const open = await selectOpenElsewhere(tx, ids);
   if (open.length > 0) return alreadyOpen(open);
   return new KeyringError('nothing_to_rotate', 'No project has a key yet.', {
     remedy: 'The first secret of a project makes its version 1.',

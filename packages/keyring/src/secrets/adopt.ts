@@ -10,6 +10,7 @@ import { MAX_PLAINTEXT_BYTES } from '../envelope/format.ts';
 import { seal } from '../envelope/seal.ts';
 import { KeyringError } from '../errors.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
+import type { DataKey } from '../keyring/key-cache.ts';
 import { wipe } from '../secret-bytes.ts';
 import { requireUuid } from '../validate.ts';
 import {
@@ -65,12 +66,12 @@ export async function adoptSecrets(
           else wipe(value);
         }
       } else {
-        // A first key is made before rows are held, on a connection of its own.
-        for (const id of new Set(next.map((row) => row.project_id))) {
+        const projectIds = new Set(next.map((row) => row.project_id));
+        for (const id of projectIds) {
           const { id: keyId } = await dataKeys.primary(id);
           await dataKeys.usage.spend(keyId, next.length);
         }
-        adopted += await adoptBatch(database, dataKeys, audit, ids, decode, note);
+        adopted += await adoptBatch(database, dataKeys, audit, { ids, projectIds }, decode, note);
       }
       onProgress?.({ adopted, total: found });
       if (next.length < BATCH) break;
@@ -89,23 +90,28 @@ async function adoptBatch(
   database: Database,
   dataKeys: DataKeys,
   audit: AuditTrail,
-  ids: readonly string[],
+  { ids, projectIds }: { readonly ids: readonly string[]; readonly projectIds: Iterable<string> },
   decode: (stored: Buffer) => Buffer | string,
   note: (row: OldRow, reason: string) => void,
 ): Promise<number> {
   if (ids.length === 0) return 0;
   for (let attempt = 1; ; attempt++) {
     try {
+      // Before rows are held, on a connection that is given back: whoever held one and asked for another could wait for itself.
+      const primaries = new Map<string, DataKey>();
+      for (const id of projectIds) primaries.set(id, await dataKeys.primary(id));
       return await transaction(database, async (tx) => {
         const sealed: { id: string; envelope: Buffer; keyId: string }[] = [];
         const perProject = new Map<string, number>();
         for (const row of await lockUnadopted(tx, ids)) {
+          const primary = primaries.get(row.project_id);
+          if (primary === undefined) continue;
           const value = decode(row.value_encrypted);
           if (typeof value === 'string') {
             note(row, value);
             continue;
           }
-          const { id: keyId, key } = await dataKeys.primary(row.project_id);
+          const { id: keyId, key } = primary;
           const aad = secretAad({ projectId: row.project_id, label: SECRETS_LABEL, rowId: row.id, keyId });
           sealed.push({ id: row.id, envelope: seal(key, keyId, value, aad), keyId });
           wipe(value);

@@ -132,3 +132,7 @@ test('a database that was closed refuses every statement, and leaves no connecti
   expect(await codeOf(on.query({ text: 'select 1' }))).toBe('database_unreachable');
   database = undefined;
 });
+
+test.each([0, -1, 1.5, Number.NaN, 1e9])('a pool of %s connections is refused, instead of being waited for', (max) => {
+  expect(() => pgDatabase({ connectionString: of.adminUrl, maxConnections: max })).toThrow(TypeError);
+});
