@@ -69,6 +69,13 @@ test('keys-are-overdue.md names what is overdue, and rotates it', async () => {
   expect(await follow('keys-are-overdue.md', 'overdue')).toContain('Overdue: none');
 });
 
+test('nobody-verifies-the-trail.md shows who would, and verifies it, which is known from then on', async () => {
+  expect(await follow('nobody-verifies-the-trail.md', 'verifiers')).toContain('Nobody works');
+  expect((await keyring.audit.health()).verified.whole).toBeUndefined();
+  expect(await follow('nobody-verifies-the-trail.md', 'verify')).toMatch(/^Intact: /);
+  expect((await keyring.audit.health()).verified.whole?.at).toBeInstanceOf(Date);
+});
+
 test('a-backup-is-missing.md makes one, and nothing is missing any more', async () => {
   expect((await keyring.monitoring.facts()).database?.backups.missing).toBe(1);
   const RECIPIENT = await identityToRecipient(await generateX25519Identity());
