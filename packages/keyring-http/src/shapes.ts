@@ -45,6 +45,7 @@ export type WorkerList = z.infer<typeof upper.workerList>;
 export type RootKey = z.infer<typeof upper.rootKey>;
 export type RootKeyList = z.infer<typeof upper.rootKeyList>;
 export type WrappingKey = z.infer<typeof upper.wrappingKey>;
+export type WrappingRotationList = z.infer<typeof upper.wrappingRotationList>;
 export type WrappingKeyList = z.infer<typeof upper.wrappingKeyList>;
 export type WrappingRotation = z.infer<typeof upper.wrappingRotation>;
 export type WhoAmI = z.infer<typeof access.whoAmI>;

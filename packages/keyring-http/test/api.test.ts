@@ -307,34 +307,6 @@ describe('lists', () => {
     expect((await api.send('GET', '/api/keys?project=nobody')).status).toBe(404);
   });
 
-  it('grants and approvals come page by page, each once', async () => {
-    const { grants, approvals } = api.keyring.access;
-    await grants.add({ person: 'person:pages', role: 'auditor' });
-    await grants.add({ person: 'person:pages', role: 'auditor', projectId });
-    await grants.add({ person: 'person:pages', role: 'service', projectId });
-    for (const subject of ['key:1', 'key:2', 'key:3'])
-      await approvals.request({ action: 'key.destroy_early', subject });
-    const walk = async (list: 'grants' | 'approvals'): Promise<string[]> => {
-      const seen: string[] = [];
-      for (let next: string | null | undefined = ''; typeof next === 'string';) {
-        const page: Answer = await api.send(
-          'GET',
-          `/api/${list}?limit=2${next && `&cursor=${next}`}`,
-          undefined,
-          admin,
-        );
-        expect(page.status).toBe(200);
-        seen.push(...page.json[list].map(({ id }) => id));
-        next = page.json.next;
-      }
-      return seen;
-    };
-    expect(await walk('grants')).toEqual((await grants.list()).map(({ id }) => id));
-    expect(await walk('approvals')).toEqual((await approvals.list()).map(({ id }) => id));
-    for (const { id, person } of await grants.list()) if (person === 'person:pages') await grants.remove(id);
-    for (const { id } of await approvals.list({ open: true })) await approvals.reject(id);
-  });
-
   it('go on after any name that is stored, and take no cursor that somebody made up', async () => {
     // As they may be there from before the keyring.
     const names = ['odd \u0001 one', `odd ${'x'.repeat(1_500)}`];

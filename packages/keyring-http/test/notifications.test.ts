@@ -22,7 +22,7 @@ it('an endpoint is set, tried and given up, and its secret is in one answer', as
   expect((await send('GET', address)).text).not.toContain('whsec_');
   const test = await send('POST', `${address}/test`);
   expect(test).toMatchObject({ status: 202, json: { event: 'test', state: 'pending', attempts: 0 } });
-  expect((await send('GET', `${address}/log`)).json).toEqual({ notifications: [test.json] });
+  expect((await send('GET', `${address}/log`)).json).toEqual({ notifications: [test.json], next: null });
   expect((await send('DELETE', address)).json).toEqual({ endpoint: null });
   expect((await send('DELETE', address)).status).toBe(409);
 });

@@ -77,6 +77,23 @@ it('the description is OpenAPI 3.1, and says of every route but the open ones wh
   expect(open.toSorted()).toEqual(['/api/openapi.json', '/healthz', '/readyz']);
 });
 
+it('every list goes on by a cursor, but for the few processes and keys above', () => {
+  const lists = routes.flatMap(({ method, path: at, operation }) => {
+    const name = operation.responses['200']?.content?.['application/json']?.schema.$ref?.split('/').at(-1) ?? '';
+    return method === 'GET' && /(List|Log|Timeline)$/.test(name) ? [{ at, name, operation }] : [];
+  });
+  const isPaged = ({ name, operation }: (typeof lists)[number]): boolean =>
+    ['limit', 'cursor'].every((wanted) => operation.parameters?.some((parameter) => parameter.name === wanted)) &&
+    description.components.schemas[name]?.required?.includes('next') === true;
+  expect(lists.length).toBeGreaterThan(15);
+  expect(
+    lists
+      .filter((list) => !isPaged(list))
+      .map(({ at }) => at)
+      .toSorted(),
+  ).toEqual(['/api/instances', '/api/root-keys', '/api/workers', '/api/wrapping-keys']);
+});
+
 it('docs/http-api.md lists every route', async () => {
   const text = await readFile(path.join(import.meta.dirname, '../../../docs/http-api.md'), 'utf8');
   const listed = [...text.matchAll(/^\| (`[A-Z].*?) \|/gm)].map(([, cell = '']) => cell);

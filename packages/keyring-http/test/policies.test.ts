@@ -48,7 +48,7 @@ it('a policy is read, previewed, changed by its revision, and given up', async (
   expect(keys.text).toContain(`"nextDueAt":"${own.dates[0] ?? ''}"`);
   await ask('DELETE', `/api/projects/acme/policy?revision=${String(own.policy.revision)}`);
   expect((await ask('GET', '/api/projects/acme/policy')).policy.revision).toBe(0);
-  expect((await send('GET', '/api/policies/overdue')).json).toEqual({ total: 0, projects: [] });
+  expect((await send('GET', '/api/policies/overdue')).json).toEqual({ total: 0, projects: [], next: null });
 });
 
 it.each([

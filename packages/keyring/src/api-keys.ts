@@ -54,7 +54,7 @@ export interface Keys {
   }): Promise<KeyVersion[]>;
   /**
    * One page of them, for any number of projects: by project name, project id and version, after the position `after`; `limit`
-   * versions (default 100, at most 1,000). `search` is in the project's name, whatever its case; `due` is about primary versions:
+   * versions (default 100, at most 10,000). `search` is in the project's name, whatever its case; `due` is about primary versions:
    * does their policy want them rotated, by age or by use?
    */
   page(options?: {

@@ -65,8 +65,11 @@ export interface Notifications {
   unset(): Promise<void>;
   /** Puts a message of the event `test` into the queue. @throws KeyringError `illegal_state` without an endpoint. */
   test(): Promise<Notification>;
-  /** Newest first; `limit` default 100, at most 1,000: the newest thousand are kept, and up to 10,000 that are to be delivered. */
-  log(options?: { readonly limit?: number }): Promise<Notification[]>;
+  /**
+   * Newest first; `limit` default 100, at most 1,000; before the message `before`. The newest thousand are kept, and up to 10,000 that are
+   * to be delivered.
+   */
+  log(options?: { readonly limit?: number; readonly before?: string }): Promise<Notification[]>;
   /** For who delivers: ids of messages that are in no queue yet, the oldest first, 100 at most. */
   unqueued(): Promise<string[]>;
   queued(ids: readonly string[]): Promise<void>;

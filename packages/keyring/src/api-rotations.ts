@@ -261,8 +261,14 @@ export interface Rotations {
     keyId: string,
     options: { readonly reason: string; readonly idempotency?: NamedRequest },
   ): Promise<Compromise>;
-  /** The signed receipts of the projects that a rotation finalized, up to 1,000, or of one of them. */
-  receipts(rotationId: string, options?: { readonly projectId?: string }): Promise<Receipt[]>;
+  /**
+   * The signed receipts of the projects that a rotation finalized, or of one of them: by project id, `limit` (default 1,000, and at most
+   * that) after the project `after`.
+   */
+  receipts(
+    rotationId: string,
+    options?: { readonly projectId?: string; readonly after?: string; readonly limit?: number },
+  ): Promise<Receipt[]>;
   /**
    * Newest first; `limit` default 50, at most 500; before the rotation `before`; only those all of whose projects are `among`
    * (default: all), that are in a state, or that have a project.

@@ -26,6 +26,7 @@ export type QuietHours =
 export interface RotationPolicy {
   /** Undefined: the default of every project without one of its own. */
   readonly projectId: string | undefined;
+  readonly projectName: string | undefined;
   /** Grows with every change; 0: the project has none of its own, and this is the default's. */
   readonly revision: number;
   readonly enabled: boolean;
@@ -51,6 +52,9 @@ export interface RotationPolicy {
   /** All of it in a sentence, as `every 90 days (up to 7 days earlier), at any time`. */
   readonly inWords: string;
 }
+
+/** Where a policy is in the list of them. Without a project: the default, which is the first. */
+export type PolicyPosition = Pick<RotationPolicy, 'projectId' | 'projectName'>;
 
 /** What is left out stays as it is. */
 export interface PolicyChange {
@@ -110,6 +114,12 @@ export interface OverdueVersion {
   readonly errorCode: string | undefined;
 }
 
+export interface OverduePosition {
+  /** When the age of the policy is reached, also of one that is overdue by use. */
+  readonly promisedAt: Date;
+  readonly projectId: string;
+}
+
 export interface DueRequest {
   /** Undefined: nothing may begin now. */
   readonly rotationId: string | undefined;
@@ -140,8 +150,15 @@ export interface Policies {
    * A project's, or the default. @throws KeyringError `unknown_project`.
    */
   show(projectId?: string): Promise<RotationPolicy>;
-  /** The default, then those of projects that have one of their own, by name; `limit` default 1,000, at most 10,000. */
-  list(options?: { readonly limit?: number; readonly among?: ProjectIds }): Promise<RotationPolicy[]>;
+  /**
+   * The default, then those of projects that have one of their own, by name; `limit` default 1,000, at most 10,000; after the policy
+   * `after`.
+   */
+  list(options?: {
+    readonly limit?: number;
+    readonly among?: ProjectIds;
+    readonly after?: PolicyPosition;
+  }): Promise<RotationPolicy[]>;
   /**
    * Changes it, if it still is of `revision`. A project without one gets its own, a copy of the default but for the
    * change: from then on changes of the default do not reach it.
@@ -165,11 +182,19 @@ export interface Policies {
     /** Without a project: of which `first project` is looked for. Default all. */
     readonly among?: ProjectIds;
   }): Promise<PolicyDates>;
-  /** Projects whose version is older, or more used, than their policy allows, the oldest first; `limit` default 1,000, at most 10,000. */
+  /**
+   * Projects whose version is older, or more used, than their policy allows, the oldest first: how many there are, and `limit` (default
+   * 1,000, at most 10,000) of them after the position `after`. `next` is where the list goes on; undefined at its end.
+   */
   overdue(options?: {
     readonly limit?: number;
     readonly among?: ProjectIds;
-  }): Promise<{ readonly total: number; readonly projects: OverdueVersion[] }>;
+    readonly after?: OverduePosition;
+  }): Promise<{
+    readonly total: number;
+    readonly projects: OverdueVersion[];
+    readonly next: OverduePosition | undefined;
+  }>;
   /**
    * Asks for one rotation of all that may begin now, as policies and quiet hours have it, by the database's clock. Any number of
    * processes may call it at any time: one at a time does it, and `atMostEveryMs` after another it does nothing.

@@ -4,6 +4,12 @@
 import type { BackupRecord } from './api.ts';
 import type { RootKeyProvider } from './providers/provider.ts';
 
+/** Of rotations of the keys above, the newest first: `limit` default 50, at most 500; before the rotation `before`. */
+export interface UpperRotationsPage {
+  readonly limit?: number;
+  readonly before?: string;
+}
+
 // ── instances ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A process that has the keyring open, or had it lately. */
@@ -146,8 +152,7 @@ export interface WrappingKeys {
    */
   rollback(rotationId: string): Promise<WrappingRotation>;
   get(rotationId: string): Promise<WrappingRotation | undefined>;
-  /** The newest first; `limit` default 50, at most 500. */
-  rotations(options?: { readonly limit?: number }): Promise<WrappingRotation[]>;
+  rotations(page?: UpperRotationsPage): Promise<WrappingRotation[]>;
   /**
    * Erases its wrapped bytes for good. Guarded in PostgreSQL, under a lock.
    * @throws KeyringError `unknown_key`, `key_is_primary`, `key_in_use`.
@@ -231,6 +236,5 @@ export interface RootKeys {
   /** Until it is completed: what the new root key wrapped for it is erased. @throws KeyringError `rotation_not_open`. */
   cancel(rotationId: string): Promise<RootRotation>;
   get(rotationId: string): Promise<RootRotation | undefined>;
-  /** The newest first; `limit` default 50, at most 500. */
-  rotations(options?: { readonly limit?: number }): Promise<RootRotation[]>;
+  rotations(page?: UpperRotationsPage): Promise<RootRotation[]>;
 }

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { group, leaf } from '../command.ts';
 import { confirm } from '../confirm.ts';
 import { knownKey } from '../known-key.ts';
+import { pagedAfter, sayMore, type Page } from '../page.ts';
 import { withKeyring, type App } from '../session.ts';
 import { table, type Column } from '../terminal/table.ts';
 import { count, day, instant, line } from '../terminal/text.ts';
@@ -10,15 +11,17 @@ import { count, day, instant, line } from '../terminal/text.ts';
 export function registerKeys(program: Command, app: App): void {
   const keys = group(program, 'keys', 'key versions: list them, suspend, restore or destroy one');
 
-  leaf(keys, 'list', 'lists key versions with their ids, fingerprints and times', [
+  const list = leaf(keys, 'list', 'lists key versions with their ids, fingerprints and times', [
     'mh-keys keys list',
     'mh-keys keys list --project acme --json',
-  ])
+  ]);
+  pagedAfter(list, { most: 10_000, of: 'key' })
     .option('--project <project>', 'name or id (default: all projects)')
-    .action(async ({ project }: { project?: string }) => {
+    .action(async ({ project, ...page }: Page & { project?: string }) => {
       const found = await withKeyring(app, async (keyring) =>
-        keyring.keys.list({
-          limit: 10_000,
+        keyring.keys.page({
+          limit: page.limit,
+          ...(page.after === undefined ? {} : { after: await knownKey(keyring, page.after) }),
           ...(project === undefined ? {} : { projectId: (await keyring.projects.resolve(project)).id }),
         }),
       );
@@ -27,6 +30,7 @@ export function registerKeys(program: Command, app: App): void {
           ? 'There are no keys yet: the first secret of a project makes its version 1.'
           : table(found, columns, (title) => app.terminal.style('bold', title)),
       );
+      sayMore(app.terminal, found, page, ({ id }) => `--after ${id}`);
     });
 
   leaf(keys, 'destroy <key>', 'erases a key version for good; what is under it never opens again', [

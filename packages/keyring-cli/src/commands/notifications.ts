@@ -1,7 +1,8 @@
 import { type Notification, type NotificationEndpoint, type NotificationEvent } from '@meshhook/keyring';
 import type { Command } from 'commander';
-import { group, leaf, wholeNumber } from '../command.ts';
+import { group, leaf } from '../command.ts';
 import { readStdin } from '../input.ts';
+import { pagedBefore, sayMore, type Page } from '../page.ts';
 import { withKeyring, type App } from '../session.ts';
 import { table, type Column } from '../terminal/table.ts';
 import { instant, line } from '../terminal/text.ts';
@@ -52,16 +53,16 @@ export function registerNotifications(program: Command, app: App): void {
     terminal.result({ notification: sent }, () => `${sent.id}: \`mh-keys notifications log\` says what becomes of it.`);
   });
 
-  leaf(notifications, 'log', 'what was told, and how its delivery went, the newest first', [
+  const log = leaf(notifications, 'log', 'what was told, and how its delivery went, the newest first', [
     'mh-keys notifications log',
-  ])
-    .option('--limit <n>', 'how many (at most 1,000)', wholeNumber(1, 1_000), 50)
-    .action(async ({ limit }: { limit: number }) => {
-      const log = await withKeyring(app, (keyring) => keyring.notifications.log({ limit }));
-      terminal.result({ notifications: log }, () =>
-        log.length === 0 ? 'Nothing was told yet.' : table(log, columns, (title) => terminal.style('bold', title)),
-      );
-    });
+  ]);
+  pagedBefore(log, { most: 1_000, usual: 50, of: 'notification' }).action(async (page: Page) => {
+    const told = await withKeyring(app, (keyring) => keyring.notifications.log(page));
+    terminal.result({ notifications: told }, () =>
+      told.length === 0 ? 'Nothing was told yet.' : table(told, columns, (title) => terminal.style('bold', title)),
+    );
+    sayMore(terminal, told, page, ({ id }) => `--before ${id}`);
+  });
 
   leaf(notifications, 'unset', 'nobody is told anything any more', ['mh-keys notifications unset']).action(async () => {
     await withKeyring(app, (keyring) => keyring.notifications.unset());

@@ -1,11 +1,10 @@
-import { KeyringError, type Keyring } from '@meshhook/keyring';
+import { KeyringError, type Keyring, type Project } from '@meshhook/keyring';
 import type { Command } from 'commander';
 import { group, leaf } from '../command.ts';
+import { pagedAfter, sayMore, type Page } from '../page.ts';
 import { withKeyring, type App } from '../session.ts';
-import { table } from '../terminal/table.ts';
+import { table, type Column } from '../terminal/table.ts';
 import { instant, line } from '../terminal/text.ts';
-
-const LIST_LIMIT = 10_000;
 
 export function registerProject(program: Command, app: App): void {
   const project = group(program, 'project', 'projects: what keys and secrets belong to');
@@ -24,24 +23,21 @@ export function registerProject(program: Command, app: App): void {
       if (namesake) app.terminal.note('Another project has this name: from now on, use the ids of both.');
     });
 
-  leaf(project, 'list', 'lists projects by name', ['mh-keys project list', 'mh-keys project list --json']).action(
-    async () => {
-      const { terminal } = app;
-      const projects = await withKeyring(app, (keyring) => keyring.projects.list({ limit: LIST_LIMIT }));
-      terminal.result({ projects }, () => {
-        if (projects.length === 0) return 'There are no projects yet: `mh-keys project create NAME` makes one.';
-        const columns = [
-          { title: 'PROJECT', value: (one: (typeof projects)[number]) => one.name },
-          { title: 'ID', value: (one: (typeof projects)[number]) => one.id },
-          { title: 'OWNER', value: (one: (typeof projects)[number]) => one.owner },
-          { title: 'CREATED', value: (one: (typeof projects)[number]) => instant(one.createdAt) },
-        ];
-        return table(projects, columns, (title) => terminal.style('bold', title));
-      });
-      if (projects.length === LIST_LIMIT)
-        terminal.note(`These are the first ${String(LIST_LIMIT)}; there may be more.`);
-    },
-  );
+  const list = leaf(project, 'list', 'lists projects by name', ['mh-keys project list', 'mh-keys project list --json']);
+  pagedAfter(list, { most: 10_000, of: 'project' }).action(async (page: Page) => {
+    const { terminal } = app;
+    const projects = await withKeyring(app, async (keyring) =>
+      keyring.projects.list({
+        limit: page.limit,
+        ...(page.after === undefined ? {} : { after: await keyring.projects.resolve(page.after) }),
+      }),
+    );
+    terminal.result({ projects }, () => {
+      if (projects.length === 0) return 'There are no projects yet: `mh-keys project create NAME` makes one.';
+      return table(projects, columns, (title) => terminal.style('bold', title));
+    });
+    sayMore(terminal, projects, page, ({ id }) => `--after ${id}`);
+  });
 }
 
 async function isAmbiguous(keyring: Keyring, name: string): Promise<boolean> {
@@ -50,3 +46,10 @@ async function isAmbiguous(keyring: Keyring, name: string): Promise<boolean> {
     (error: unknown) => error instanceof KeyringError && error.code === 'ambiguous_project',
   );
 }
+
+const columns: readonly Column<Project>[] = [
+  { title: 'PROJECT', value: ({ name }) => name },
+  { title: 'ID', value: ({ id }) => id },
+  { title: 'OWNER', value: ({ owner }) => owner },
+  { title: 'CREATED', value: ({ createdAt }) => instant(createdAt) },
+];

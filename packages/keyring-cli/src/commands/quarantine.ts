@@ -10,6 +10,7 @@ import { group, leaf } from '../command.ts';
 import { confirm } from '../confirm.ts';
 import { drive } from '../drive.ts';
 import { Unhealthy } from '../exit-codes.ts';
+import { pagedAfter, sayMore, type Page } from '../page.ts';
 import { withKeyring, type App } from '../session.ts';
 import { table, type Column } from '../terminal/table.ts';
 import { instant, line, plural } from '../terminal/text.ts';
@@ -23,19 +24,26 @@ interface Scope {
 export function registerQuarantine(program: Command, app: App): void {
   const quarantine = group(program, 'quarantine', 'rows that do not open: list them, try them again, discard one');
 
-  leaf(quarantine, 'list', 'lists the rows that rotations could not open, and why', [
+  const list = leaf(quarantine, 'list', 'lists the rows that rotations could not open, and why, the oldest first', [
     'mh-keys quarantine list',
     'mh-keys quarantine list --project acme --json',
-  ])
+  ]);
+  pagedAfter(list, { most: 10_000, of: 'entry' })
     .option('--project <project>', 'name or id (default: all projects)')
     .option('--rotation <id>', 'those that one rotation met')
-    .action(async (options: Scope) => {
+    .action(async (options: Scope & Page) => {
+      const { limit, after } = options;
       const rows = await withKeyring(app, async (keyring) =>
-        keyring.quarantine.list({ ...(await scope(keyring, options)), limit: 10_000 }),
+        keyring.quarantine.list({
+          ...(await scope(keyring, options)),
+          limit,
+          ...(after === undefined ? {} : { after }),
+        }),
       );
       app.terminal.result({ quarantine: rows }, () =>
         rows.length === 0 ? 'Nothing is quarantined.' : entries(app, rows),
       );
+      sayMore(app.terminal, rows, options, ({ id }) => `--after ${id}`);
     });
 
   leaf(quarantine, 'retry', 'tries quarantined rows again, and goes on with the rotations that this frees', [

@@ -2,6 +2,7 @@
 import { KeyringError, type Keyring, type RootKeyEntry, type RootRotation } from '@meshhook/keyring';
 import type { Command } from 'commander';
 import { leaf } from '../command.ts';
+import { pagedBefore, sayMore, type Page } from '../page.ts';
 import { withKeyring, type App } from '../session.ts';
 import { table, type Column } from '../terminal/table.ts';
 import { instant, line, plural } from '../terminal/text.ts';
@@ -70,16 +71,18 @@ export function registerRootKeyRotation(rootKey: Command, app: App): void {
     );
   });
 
-  leaf(rootKey, 'rotations', 'the history of moves from one root key to another', [
+  const history = leaf(rootKey, 'rotations', 'the history of moves from one root key to another, the newest first', [
     'mh-keys root-key rotations',
     'mh-keys root-key rotations --json',
-  ]).action(async () => {
-    const rotations = await withKeyring(app, (keyring) => keyring.rootKeys.rotations({ limit: 500 }));
+  ]);
+  pagedBefore(history, { most: 500, of: 'rotation' }).action(async (page: Page) => {
+    const rotations = await withKeyring(app, (keyring) => keyring.rootKeys.rotations(page));
     app.terminal.result({ rotations }, () =>
       rotations.length === 0
         ? 'The root key was never rotated.'
         : table(rotations, rotationColumns, (title) => app.terminal.style('bold', title)),
     );
+    sayMore(app.terminal, rotations, page, ({ id }) => `--before ${id}`);
   });
 }
 

@@ -1,4 +1,4 @@
-import type { PaceChange, Receipt } from '@meshhook/keyring';
+import type { Keyring, PaceChange, Receipt } from '@meshhook/keyring';
 import { Option, type Command } from 'commander';
 import { asLeaf, leaf, wholeNumber } from '../command.ts';
 import { detail, drive, requireEnd } from '../drive.ts';
@@ -88,9 +88,7 @@ export function registerRotations(program: Command, app: App): void {
     `mh-keys rotations receipts ${ID} > receipts.jsonl`,
     `mh-keys rotations receipts ${ID} --json | jq '.receipts[0].payload | fromjson'`,
   ]).action(async (id: string) => {
-    const receipts = await withKeyring(app, async (keyring) =>
-      keyring.rotations.receipts((await detail(keyring, id)).id),
-    );
+    const receipts = await withKeyring(app, async (keyring) => allReceipts(keyring, (await detail(keyring, id)).id));
     terminal.result({ receipts }, () => receiptLines(receipts));
   });
 }
@@ -128,6 +126,21 @@ async function list(app: App, { limit, before }: Options): Promise<void> {
 async function show(app: App, id: string): Promise<void> {
   const rotation = await withKeyring(app, (keyring) => detail(keyring, id));
   app.terminal.result({ rotation }, () => rotationView(app.terminal, rotation));
+}
+
+/** They are to be kept: all of them, however many projects there were. */
+async function allReceipts(keyring: Keyring, rotationId: string): Promise<Receipt[]> {
+  const all: Receipt[] = [];
+  for (;;) {
+    const last = all.at(-1);
+    const page = await keyring.rotations.receipts(rotationId, last === undefined ? {} : { after: projectOf(last) });
+    if (page.length === 0) return all;
+    all.push(...page);
+  }
+}
+
+function projectOf({ payload }: Receipt): string {
+  return (JSON.parse(payload) as { readonly project: { readonly id: string } }).project.id;
 }
 
 /** One document a line: each can be kept, and verified, by itself. */

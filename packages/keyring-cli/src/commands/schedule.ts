@@ -91,7 +91,7 @@ export function registerSchedule(program: Command, app: App): void {
     'mh-keys schedule overdue',
     "mh-keys schedule overdue --json | jq '.total'",
   ])
-    .option('--limit <n>', 'how many, the oldest first (at most 10,000)', wholeNumber(1, 10_000), 100)
+    .option('--limit <n>', 'how many, the oldest first', wholeNumber(1, 1_000_000), 100)
     .action(({ limit }: { limit: number }) => overdue(app, limit));
 }
 
@@ -130,8 +130,18 @@ async function unset(app: App, { project, reason }: { project: string; reason?: 
   app.terminal.result(asJson(next), () => inWords(next, name));
 }
 
+const AT_ONCE = 10_000;
+
 async function overdue(app: App, limit: number): Promise<void> {
-  const found = await withKeyring(app, (keyring) => keyring.policies.overdue({ limit }));
+  const found = await withKeyring(app, async ({ policies }) => {
+    let { total, projects, next } = await policies.overdue({ limit: Math.min(limit, AT_ONCE) });
+    while (next !== undefined && projects.length < limit) {
+      const more = await policies.overdue({ limit: Math.min(limit - projects.length, AT_ONCE), after: next });
+      ({ total, next } = more);
+      projects = [...projects, ...more.projects];
+    }
+    return { total, projects };
+  });
   app.terminal.result(found, () => {
     if (found.total === 0) return 'Nothing is overdue.';
     const shown = table(found.projects, columns(Date.now()), (title) => app.terminal.style('bold', title));

@@ -8,6 +8,7 @@ import {
 import type { Command } from 'commander';
 import { group, leaf } from '../command.ts';
 import { confirm } from '../confirm.ts';
+import { pagedBefore, sayMore, type Page } from '../page.ts';
 import { withKeyring, type App } from '../session.ts';
 import { table, type Column } from '../terminal/table.ts';
 import { count, instant, line, plural } from '../terminal/text.ts';
@@ -67,14 +68,16 @@ export function registerWrappingKey(program: Command, app: App): void {
     app.terminal.result({ rotation }, () => 'Canceled: nothing was under the new version.');
   });
 
-  leaf(wrappingKey, 'rotations', 'the history of its rotations', [
+  const history = leaf(wrappingKey, 'rotations', 'the history of its rotations, the newest first', [
     'mh-keys wrapping-key rotations',
     "mh-keys wrapping-key rotations --json | jq '.rotations[0].blockedBy'",
-  ]).action(async () => {
-    const rotations = await withKeyring(app, (keyring) => keyring.wrappingKeys.rotations({ limit: 500 }));
+  ]);
+  pagedBefore(history, { most: 500, of: 'rotation' }).action(async (page: Page) => {
+    const rotations = await withKeyring(app, (keyring) => keyring.wrappingKeys.rotations(page));
     app.terminal.result({ rotations }, () =>
       rotations.length === 0 ? 'It was never rotated.' : table(rotations, rotationColumns, bold(app)),
     );
+    sayMore(app.terminal, rotations, page, ({ id }) => `--before ${id}`);
   });
 
   leaf(

@@ -2,8 +2,9 @@ import { createRoute } from '@hono/zod-openapi';
 import { permit } from '../access/permit.ts';
 import { answers, bearer, bodyRefusals, jsonBody, refusals, routes } from '../api.ts';
 import { readBody, readNoBody } from '../body.ts';
+import { pageOf, positionOf } from '../cursor.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
-import { noQuery } from '../schemas/common.ts';
+import { noQuery, uuid } from '../schemas/common.ts';
 import {
   logQuery,
   notification,
@@ -85,7 +86,12 @@ export function notificationRoutes(options: ResolvedHandlerOptions) {
     })
     .openapi(test, async (c) => c.json(wireNotification(await c.var.keyring.notifications.test()), 202))
     .openapi(log, async (c) => {
-      const found = await c.var.keyring.notifications.log(c.req.valid('query'));
-      return c.json({ notifications: found.map(wireNotification) }, 200);
+      const { limit, cursor } = c.req.valid('query');
+      const found = await c.var.keyring.notifications.log({
+        limit: limit + 1,
+        ...(cursor === undefined ? {} : { before: positionOf(uuid, cursor) }),
+      });
+      const { items, next } = pageOf(found, limit, ({ id }) => id);
+      return c.json({ notifications: items.map(wireNotification), next }, 200);
     });
 }

@@ -3,15 +3,19 @@ import { KeyringError, type PolicyChange } from '@meshhook/keyring';
 import { permit, requireProject } from '../access/permit.ts';
 import { answers, bearer, bodyRefusals, jsonBody, refusals, routes } from '../api.ts';
 import { readBody, readNoBody } from '../body.ts';
+import { cursorOf, pageOf, positionOf } from '../cursor.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
 import { approvalNeeded } from '../schemas/access.ts';
 import { noQuery } from '../schemas/common.ts';
 import {
   overdueList,
+  overduePosition,
   overdueQuery,
+  policiesQuery,
   policyChange,
   policyDates,
   policyList,
+  policyPosition,
   policyPreview,
   revisionQuery,
 } from '../schemas/policies.ts';
@@ -33,7 +37,7 @@ export function policyRoutes(options: ResolvedHandlerOptions) {
     summary: 'The default policy, then those that projects have of their own.',
     security: bearer,
     middleware: somewhere,
-    request: { query: noQuery },
+    request: { query: policiesQuery },
     responses: { 200: answers('the policies', policyList), ...refusals() },
   });
   const overdue = createRoute({
@@ -108,13 +112,29 @@ export function policyRoutes(options: ResolvedHandlerOptions) {
   return routes()
     .openapi(list, async (c) => {
       const { keyring, principal } = c.var;
-      const policies = await keyring.policies.list({ among: principal.projects });
-      return c.json({ policies: policies.map(wirePolicy) }, 200);
+      const { limit, cursor } = c.req.valid('query');
+      const found = await keyring.policies.list({
+        limit: limit + 1,
+        among: principal.projects,
+        ...(cursor === undefined ? {} : { after: positionOf(policyPosition, cursor) ?? theDefault }),
+      });
+      const { items, next } = pageOf(found, limit, ({ projectId, projectName }) =>
+        projectId === undefined ? null : { projectId, projectName },
+      );
+      return c.json({ policies: items.map(wirePolicy), next }, 200);
     })
     .openapi(overdue, async (c) => {
       const { keyring, principal } = c.var;
-      const found = await keyring.policies.overdue({ limit: c.req.valid('query').limit, among: principal.projects });
-      return c.json({ total: found.total, projects: found.projects.map(wireOverdue) }, 200);
+      const { limit, cursor } = c.req.valid('query');
+      const after = cursor === undefined ? undefined : positionOf(overduePosition, cursor);
+      const { total, projects, next } = await keyring.policies.overdue({
+        ...{ limit, among: principal.projects },
+        ...(after === undefined ? {} : { after: { ...after, promisedAt: new Date(after.promisedAt) } }),
+      });
+      return c.json(
+        { total, projects: projects.map(wireOverdue), next: next === undefined ? null : cursorOf(next) },
+        200,
+      );
     })
     .openapi(preview, async (c) => {
       const { project, count, ...change } = c.req.valid('json');
@@ -155,6 +175,8 @@ export function policyRoutes(options: ResolvedHandlerOptions) {
       return c.json(wirePolicyDates(await policies.next({ projectId })), 200);
     });
 }
+
+const theDefault = { projectId: undefined, projectName: undefined };
 
 type Given = { readonly [Name in keyof PolicyChange]?: PolicyChange[Name] | undefined };
 

@@ -1,8 +1,9 @@
 import { createRoute } from '@hono/zod-openapi';
 import { permit } from '../access/permit.ts';
 import { answers, bearer, refusals, routes } from '../api.ts';
+import { pageOf, positionOf } from '../cursor.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
-import { noQuery } from '../schemas/common.ts';
+import { noQuery, uuid } from '../schemas/common.ts';
 import { rootKeyList, rootRotationList, upperRotationsQuery } from '../schemas/upper-keys.ts';
 import { time } from '../wire/common.ts';
 import { wireBackup, wireRootKey, wireRootRotation } from '../wire/upper-keys.ts';
@@ -47,7 +48,12 @@ export function rootKeyRoutes(options: ResolvedHandlerOptions) {
       );
     })
     .openapi(rotations, async (c) => {
-      const found = await c.var.keyring.rootKeys.rotations(c.req.valid('query'));
-      return c.json({ rotations: found.map(wireRootRotation) }, 200);
+      const { limit, cursor } = c.req.valid('query');
+      const found = await c.var.keyring.rootKeys.rotations({
+        limit: limit + 1,
+        ...(cursor === undefined ? {} : { before: positionOf(uuid, cursor) }),
+      });
+      const { items, next } = pageOf(found, limit, ({ id }) => id);
+      return c.json({ rotations: items.map(wireRootRotation), next }, 200);
     });
 }

@@ -4,8 +4,15 @@ import { permit, requireRotation } from '../access/permit.ts';
 import { answers, bearer, refusals, routes } from '../api.ts';
 import { pageOf, positionOf } from '../cursor.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
-import { idParam, noQuery } from '../schemas/common.ts';
-import { receipt, receiptList, rotationDetail, rotationList, rotationsQuery } from '../schemas/rotations.ts';
+import { idParam, noQuery, uuid } from '../schemas/common.ts';
+import {
+  receipt,
+  receiptList,
+  receiptsQuery,
+  rotationDetail,
+  rotationList,
+  rotationsQuery,
+} from '../schemas/rotations.ts';
 import { wireReceipt, wireRotation, wireRotationDetail } from '../wire/rotations.ts';
 
 export function rotationRoutes(options: ResolvedHandlerOptions) {
@@ -32,11 +39,11 @@ export function rotationRoutes(options: ResolvedHandlerOptions) {
   const receipts = createRoute({
     method: 'get',
     path: '/api/rotations/{id}/receipts',
-    summary: 'The signed receipts of the projects that a rotation finalized.',
+    summary: 'The signed receipts of the projects that a rotation finalized, by the id of their project.',
     security: bearer,
     middleware: permit(options, 'keys:read', { anyProject: true }),
-    request: { params: idParam, query: noQuery },
-    responses: { 200: answers('up to 1,000', receiptList), ...refusals('unknown_rotation') },
+    request: { params: idParam, query: receiptsQuery },
+    responses: { 200: answers('the receipts', receiptList), ...refusals('unknown_rotation') },
   });
 
   const oneReceipt = createRoute({
@@ -73,7 +80,13 @@ export function rotationRoutes(options: ResolvedHandlerOptions) {
     .openapi(receipts, async (c) => {
       const { id } = c.req.valid('param');
       await requireRotation(c, 'keys:read', id);
-      return c.json({ receipts: (await c.var.keyring.rotations.receipts(id)).map(wireReceipt) }, 200);
+      const { limit, cursor } = c.req.valid('query');
+      const found = await c.var.keyring.rotations.receipts(id, {
+        limit: limit + 1,
+        ...(cursor === undefined ? {} : { after: positionOf(uuid, cursor) }),
+      });
+      const { items, next } = pageOf(found.map(wireReceipt), limit, ({ projectId }) => projectId);
+      return c.json({ receipts: [...items], next }, 200);
     })
     .openapi(oneReceipt, async (c) => {
       const { id, projectId } = c.req.valid('param');

@@ -3,8 +3,9 @@ import { KeyringError, type Permission } from '@meshhook/keyring';
 import { permit } from '../access/permit.ts';
 import { answers, bearer, bodyRefusals, jsonBody, refusals, routes } from '../api.ts';
 import { readBody, readNoBody } from '../body.ts';
+import { pageOf, positionOf } from '../cursor.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
-import { idParam, noQuery, withReason } from '../schemas/common.ts';
+import { idParam, noQuery, uuid, withReason } from '../schemas/common.ts';
 import {
   rotateWrappingKeyRequest,
   upperRotationsQuery,
@@ -110,8 +111,13 @@ export function wrappingKeyRoutes(options: ResolvedHandlerOptions) {
       return c.json(wireWrappingKey(await c.var.keyring.wrappingKeys.destroy(id, c.req.valid('json'))), 200);
     })
     .openapi(rotations, async (c) => {
-      const found = await c.var.keyring.wrappingKeys.rotations(c.req.valid('query'));
-      return c.json({ rotations: found.map(wireWrappingRotation) }, 200);
+      const { limit, cursor } = c.req.valid('query');
+      const found = await c.var.keyring.wrappingKeys.rotations({
+        limit: limit + 1,
+        ...(cursor === undefined ? {} : { before: positionOf(uuid, cursor) }),
+      });
+      const { items, next } = pageOf(found, limit, ({ id }) => id);
+      return c.json({ rotations: items.map(wireWrappingRotation), next }, 200);
     })
     .openapi(one, async (c) => {
       const found = await c.var.keyring.wrappingKeys.get(c.req.valid('param').id);

@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi';
-import { count, text, time, uuid } from './common.ts';
+import { count, next, page, text, time, uuid } from './common.ts';
 
 const event = z.enum([
   'rotation.completed',
@@ -49,5 +49,5 @@ export const notification = z
   })
   .openapi('Notification');
 
-export const notificationLog = z.object({ notifications: z.array(notification) }).openapi('NotificationLog');
-export const logQuery = z.strictObject({ limit: z.coerce.number().int().min(1).max(1000).default(100) });
+export const notificationLog = z.object({ notifications: z.array(notification), next }).openapi('NotificationLog');
+export const logQuery = z.strictObject(page(500, 100));

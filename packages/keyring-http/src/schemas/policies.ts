@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi';
-import { count, projectReference, reason, text, time, uuid } from './common.ts';
+import { count, next, page, projectReference, reason, storedName, text, time, uuid } from './common.ts';
 
 const ms = z.int().nonnegative();
 const weekday = z.enum(['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat']);
@@ -18,6 +18,7 @@ export const quietHours = z
 export const policy = z
   .object({
     projectId: uuid.nullable().openapi({ description: 'Null: the default of every project without one of its own.' }),
+    projectName: z.string().nullable(),
     revision: count.openapi({
       description: 'Give it with a change. 0: the project has none of its own; this is the default.',
     }),
@@ -48,7 +49,10 @@ export const policyDates = z
   })
   .openapi('PolicyDates');
 
-export const policyList = z.object({ policies: z.array(policy) }).openapi('PolicyList');
+export const policiesQuery = z.strictObject(page(500, 100));
+/** Without a project: the default. */
+export const policyPosition = z.strictObject({ projectId: uuid, projectName: storedName }).nullable();
+export const policyList = z.object({ policies: z.array(policy), next }).openapi('PolicyList');
 
 const terms = {
   enabled: z.boolean().optional(),
@@ -71,11 +75,12 @@ export const policyPreview = z
 
 export const revisionQuery = z.strictObject({ revision: z.coerce.number().int().nonnegative() });
 
-export const overdueQuery = z.strictObject({ limit: z.coerce.number().int().min(1).max(1000).default(100) });
+export const overdueQuery = z.strictObject(page(1000, 100));
+export const overduePosition = z.strictObject({ promisedAt: time, projectId: uuid });
 
 export const overdueList = z
   .object({
-    total: count,
+    total: count.openapi({ description: 'On all pages together.' }),
     projects: z.array(
       z
         .object({
@@ -90,5 +95,6 @@ export const overdueList = z
         })
         .openapi('OverdueVersion'),
     ),
+    next,
   })
   .openapi('OverdueList');

@@ -170,7 +170,8 @@ export const receipt = z
   })
   .openapi('Receipt');
 
-export const receiptList = z.object({ receipts: z.array(receipt) }).openapi('ReceiptList');
+export const receiptsQuery = z.strictObject(page(500, 100));
+export const receiptList = z.object({ receipts: z.array(receipt), next }).openapi('ReceiptList');
 
 /** The data of an event: everything, whatever changed. */
 export const rotationEvent = z

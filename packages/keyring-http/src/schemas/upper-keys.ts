@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi';
-import { count, reason, time, uuid } from './common.ts';
+import { count, next, page, reason, time, uuid } from './common.ts';
 
 /** Where a root key is, as far as that may be told: never a credential, a path or an account. */
 const rootKeyReference = z
@@ -89,7 +89,7 @@ export const rootRotation = z
     to: rootKeyReference,
   })
   .openapi('RootRotation');
-export const rootRotationList = z.object({ rotations: z.array(rootRotation) }).openapi('RootRotationList');
+export const rootRotationList = z.object({ rotations: z.array(rootRotation), next }).openapi('RootRotationList');
 
 export const wrappingKey = z
   .object({
@@ -147,6 +147,8 @@ export const wrappingRotation = z
     ),
   })
   .openapi('WrappingRotation');
-export const wrappingRotationList = z.object({ rotations: z.array(wrappingRotation) }).openapi('WrappingRotationList');
+export const wrappingRotationList = z
+  .object({ rotations: z.array(wrappingRotation), next })
+  .openapi('WrappingRotationList');
 
-export const upperRotationsQuery = z.strictObject({ limit: z.coerce.number().int().min(1).max(500).default(50) });
+export const upperRotationsQuery = z.strictObject(page(200, 50));

@@ -6,6 +6,7 @@ import { time, timeOrNull } from './common.ts';
 export function wirePolicy(policy: RotationPolicy): z.infer<typeof schemas.policy> {
   return {
     projectId: policy.projectId ?? null,
+    projectName: policy.projectName ?? null,
     revision: policy.revision,
     enabled: policy.enabled,
     reason: policy.reason ?? null,

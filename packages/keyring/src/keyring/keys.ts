@@ -28,7 +28,7 @@ export function keys(database: Database, dataKeys: DataKeys, audit: AuditTrail):
       return Promise.all(rows.map(keyVersion));
     },
     async page({ among = 'all', projectId, search, status, due, after, limit = 100 } = {}) {
-      const most = Math.min(Math.max(limit, 1), 1000);
+      const most = Math.min(Math.max(limit, 1), 10_000);
       const rows = await selectKeyPage(database, { among, projectId, search, status, due, after, limit: most });
       return Promise.all(rows.map(keyVersion));
     },

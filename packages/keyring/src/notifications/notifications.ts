@@ -4,6 +4,7 @@ import type { NotificationEndpoint, NotificationEvent, Notifications } from '../
 import type { AuditTrail } from '../audit/audit.ts';
 import { transaction, type Database } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
+import { requireUuid } from '../validate.ts';
 import {
   deleteEndpoint,
   deleteOldest,
@@ -78,7 +79,10 @@ export function notifications({ database, audit, projects, secrets }: Notificati
       return insertTest(database);
     },
 
-    log: ({ limit = 100 } = {}) => selectNotifications(database, Math.min(Math.max(limit, 1), KEPT)),
+    async log({ limit = 100, before } = {}) {
+      if (before !== undefined) requireUuid('notification id', before);
+      return selectNotifications(database, { limit: Math.min(Math.max(limit, 1), KEPT), before });
+    },
     unqueued: () => selectUnqueued(database),
     queued: (ids) => markQueued(database, ids),
 

@@ -63,10 +63,16 @@ export async function insertTest(tx: Queryable): Promise<Notification> {
   return row;
 }
 
-export async function selectNotifications(database: Queryable, limit: number): Promise<Notification[]> {
+export async function selectNotifications(
+  database: Queryable,
+  { limit, before }: { limit: number; before: string | undefined },
+): Promise<Notification[]> {
   const { rows } = await database.query<NotificationRow>({
-    text: `select ${columns} from keyring.notifications order by created_at desc, id limit $1`,
-    values: [limit],
+    text: `select ${columns} from keyring.notifications
+           where $2::uuid is null or (created_at, id) < (
+             select b.created_at, b.id from keyring.notifications b where b.id = $2)
+           order by created_at desc, id desc limit $1`,
+    values: [limit, before ?? null],
   });
   return rows.map(toNotification);
 }

@@ -97,7 +97,7 @@ export async function insertReceipts(
 export async function selectReceipts(
   database: Queryable,
   rotationId: string,
-  projectId: string | undefined,
+  { projectId, after, limit }: { projectId: string | undefined; after: string | undefined; limit: number },
 ): Promise<Receipt[]> {
   const { rows } = await database.query<{
     payload: string;
@@ -107,8 +107,9 @@ export async function selectReceipts(
   }>({
     text: `select c.payload, c.signature, s.id as key_id, s.public_key
            from keyring.receipts c join keyring.signing_keys s on s.id = c.signing_key_id
-           where c.rotation_id = $1 and ($2::uuid is null or c.project_id = $2) order by c.project_id limit 1000`,
-    values: [rotationId, projectId ?? null],
+           where c.rotation_id = $1 and ($2::uuid is null or c.project_id = $2) and ($3::uuid is null or c.project_id > $3)
+           order by c.project_id limit $4`,
+    values: [rotationId, projectId ?? null, after ?? null, limit],
   });
   return rows.map((row) => ({
     payload: row.payload,

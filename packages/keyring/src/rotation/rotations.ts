@@ -167,10 +167,11 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
       return compromiseKey(context, { readKey, readRotation: known }, keyId, options);
     },
 
-    async receipts(rotationId, { projectId } = {}) {
+    async receipts(rotationId, { projectId, after, limit = 1_000 } = {}) {
       await known(rotationId);
       if (projectId !== undefined && !isUuid(projectId)) return [];
-      return selectReceipts(database, rotationId, projectId);
+      if (after !== undefined) requireUuid('project id', after);
+      return selectReceipts(database, rotationId, { projectId, after, limit: Math.min(Math.max(limit, 1), 1_000) });
     },
 
     async list({ limit = 50, before, among, state, projectId } = {}) {

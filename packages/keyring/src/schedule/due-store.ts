@@ -1,5 +1,5 @@
 import type { ProjectIds } from '../api.ts';
-import type { OverdueCause, OverdueVersion, QuietHours } from '../api-schedule.ts';
+import type { OverdueCause, OverduePosition, OverdueVersion, QuietHours } from '../api-schedule.ts';
 import type { Queryable } from '../db/port.ts';
 
 export type Task = 'request' | 'overdue' | 'destroy';
@@ -128,16 +128,17 @@ const overdue = `s.enabled and (s.promised_at + interval '1 hour' <= $1 or s.enc
 export async function selectOverdue(
   database: Queryable,
   now: Date,
-  among: ProjectIds,
-  limit: number,
+  { among, limit, after }: { among: ProjectIds; limit: number; after: OverduePosition | undefined },
 ): Promise<{
   total: number;
+  next: OverduePosition | undefined;
   projects: (Omit<OverdueVersion, 'cause'> & { cause: OverdueCause | undefined; quietHours: QuietHours | undefined })[];
 }> {
   const { rows } = await database.query<{
     total: string;
     project_id: string;
-    project_name: string;
+    /** Null in the one row of a page that is empty. */
+    project_name: string | null;
     key_id: string;
     promised_at: Date;
     by_age: boolean;
@@ -149,15 +150,20 @@ export async function selectOverdue(
     ended_state: string | null;
     retry_at: Date | null;
   }>({
-    text: `select s.*, p.name as project_name, g.open_state, r.state as rotation_state, g.rotation_id, g.error_code, g.ended_state,
-             keyring.not_asked_before(s.project_id, s.promoted_at) as retry_at
-           from (
-             select s.project_id, s.key_id, s.promised_at, s.promoted_at, s.quiet_hours, s.promised_at <= $1 as by_age,
-               count(*) over () as total
+    text: `with overdue as materialized (
+             select s.project_id, s.key_id, date_trunc('milliseconds', s.promised_at) as promised_at, s.promoted_at, s.quiet_hours,
+               s.promised_at <= $1 as by_age
              from keyring.scheduled_projects s where ${overdue} and ($3::uuid[] is null or s.project_id = any ($3))
-             order by s.promised_at, s.project_id limit $2
-           ) s
-           join public.projects p on p.id = s.project_id
+           )
+           select t.total, s.*, p.name as project_name, g.open_state, r.state as rotation_state, g.rotation_id, g.error_code, g.ended_state,
+             keyring.not_asked_before(s.project_id, s.promoted_at) as retry_at
+           from (select count(*) as total from overdue) t
+           left join (
+             select s.* from overdue s
+             where $4::timestamptz is null or (s.promised_at, s.project_id) > ($4, $5::uuid)
+             order by s.promised_at, s.project_id limit $2::bigint + 1
+           ) s on true
+           left join public.projects p on p.id = s.project_id
            left join lateral (
              select g.rotation_id, g.error_code, case when g.finished_at is null then g.state end as open_state,
                case when g.finished_at is not null then g.state end as ended_state
@@ -169,13 +175,18 @@ export async function selectOverdue(
            ) g on true
            left join keyring.rotations r on r.id = g.rotation_id
            order by s.promised_at, s.project_id`,
-    values: [now, limit, among === 'all' ? null : among],
+    values: [now, limit, among === 'all' ? null : among, after?.promisedAt ?? null, after?.projectId ?? null],
   });
+  const page = rows
+    .slice(0, limit)
+    .flatMap(({ project_name: name, ...row }) => (name === null ? [] : [{ ...row, name }]));
+  const last = rows.length > limit ? page.at(-1) : undefined;
   return {
     total: Number(rows[0]?.total ?? 0),
-    projects: rows.map((row) => ({
+    next: last && { promisedAt: last.promised_at, projectId: last.project_id },
+    projects: page.map((row) => ({
       projectId: row.project_id,
-      projectName: row.project_name,
+      projectName: row.name,
       keyId: row.key_id,
       promisedAt: row.by_age ? row.promised_at : undefined,
       quietHours: row.quiet_hours ?? undefined,

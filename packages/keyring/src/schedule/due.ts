@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { ProjectIds } from '../api.ts';
-import type { DueRequest, OverdueVersion } from '../api-schedule.ts';
+import type { DueRequest, OverduePosition, OverdueVersion } from '../api-schedule.ts';
 import { transaction, type Queryable } from '../db/port.ts';
 import { KeyringError } from '../errors.ts';
 import { requireSoundCatalog } from '../keyring/columns.ts';
@@ -123,11 +123,10 @@ function firstStart(startable: readonly Startable[], quiet: Quiet, at: Date): Da
 
 export async function overdueProjects(
   { database }: ScheduleContext,
-  among: ProjectIds,
-  limit: number,
-): Promise<{ total: number; projects: OverdueVersion[] }> {
+  page: { readonly among: ProjectIds; readonly limit: number; readonly after: OverduePosition | undefined },
+): Promise<{ total: number; projects: OverdueVersion[]; next: OverduePosition | undefined }> {
   const now = await selectNow(database);
-  const { total, projects } = await selectOverdue(database, now, among, limit);
+  const { total, projects, next } = await selectOverdue(database, now, page);
   const told = await Promise.all(
     projects.map(async ({ quietHours, cause, ...project }): Promise<OverdueVersion> => {
       if (cause !== undefined) return { ...project, cause };
@@ -136,7 +135,7 @@ export async function overdueProjects(
       return { ...project, cause: isOpen ? 'not_requested' : 'waiting' };
     }),
   );
-  return { total, projects: told };
+  return { total, projects: told, next };
 }
 
 /** One entry for all that became overdue together; each version is in one of them once. */

@@ -15,11 +15,11 @@ import { changed, jitterOf, type PolicyTerms } from './policy.ts';
 import {
   deletePolicy,
   insertPolicy,
-  projectExists,
   selectFirstByDefault,
   selectNow,
   selectPolicies,
   selectPolicy,
+  selectProjectName,
   selectVersion,
   updatePolicy,
   type StoredPolicy,
@@ -36,8 +36,9 @@ export function policies(context: ScheduleContext): Policies {
     const projectId = given === undefined ? undefined : requireUuid('project id', given);
     const own = await selectPolicy(database, projectId);
     if (own !== undefined || projectId === undefined) return own ?? missingDefault();
-    if (!(await projectExists(database, projectId))) throw unknownProject(projectId);
-    return { ...((await selectPolicy(database, undefined)) ?? missingDefault()), projectId, revision: 0 };
+    const projectName = await selectProjectName(database, projectId);
+    if (projectName === undefined) throw unknownProject(projectId);
+    return { ...((await selectPolicy(database, undefined)) ?? missingDefault()), projectId, projectName, revision: 0 };
   };
 
   const after = async (before: StoredPolicy, change: PolicyChange): Promise<PolicyTerms> => {
@@ -75,8 +76,10 @@ export function policies(context: ScheduleContext): Policies {
 
   return {
     show: async (projectId) => toPolicy(await inForce(projectId)),
-    async list({ limit = 1000, among = 'all' } = {}) {
-      return (await selectPolicies(database, among, Math.min(Math.max(limit, 1), 10_000))).map(toPolicy);
+    async list({ limit = 1000, among = 'all', after } = {}) {
+      if (after?.projectId !== undefined) requireUuid('project id', after.projectId);
+      const most = Math.min(Math.max(limit, 1), 10_000);
+      return (await selectPolicies(database, { among, limit: most, after })).map(toPolicy);
     },
 
     async set(change, { projectId, revision }) {
@@ -138,8 +141,10 @@ export function policies(context: ScheduleContext): Policies {
       };
     },
 
-    overdue: async ({ limit = 1000, among = 'all' } = {}) =>
-      overdueProjects(context, among, Math.min(Math.max(limit, 1), 10_000)),
+    async overdue({ limit = 1000, among = 'all', after } = {}) {
+      if (after !== undefined) requireUuid('project id', after.projectId);
+      return overdueProjects(context, { among, limit: Math.min(Math.max(limit, 1), 10_000), after });
+    },
     requestDue: ({ atMostEveryMs = 0 } = {}) => requestDue(context, atMostEveryMs),
     noteOverdue: () => noteWhatIsOverdue(context),
     destroyRetired: ({ signal } = {}) => destroyRetired(context, signal),

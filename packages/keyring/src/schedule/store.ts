@@ -1,11 +1,12 @@
 import type { ProjectIds } from '../api.ts';
-import type { QuietHours } from '../api-schedule.ts';
+import type { PolicyPosition, QuietHours } from '../api-schedule.ts';
 import type { Queryable } from '../db/port.ts';
 import type { PolicyTerms } from './policy.ts';
 
 /** A row of `keyring.rotation_policies`. */
 export interface StoredPolicy extends PolicyTerms {
   readonly projectId: string | undefined;
+  readonly projectName: string | undefined;
   readonly revision: number;
   readonly changedAt: Date;
   readonly changedBy: string | undefined;
@@ -13,6 +14,7 @@ export interface StoredPolicy extends PolicyTerms {
 
 interface PolicyRow {
   readonly project_id: string | null;
+  readonly project_name: string | null;
   readonly revision: string;
   readonly enabled: boolean;
   readonly reason: string | null;
@@ -26,7 +28,7 @@ interface PolicyRow {
   readonly changed_by: string | null;
 }
 
-const policyColumns = `o.project_id, o.revision, o.enabled, o.reason, o.max_encryptions, o.quiet_hours, o.destroy_after_retention,
+const policyColumns = `o.project_id, (select p.name from public.projects p where p.id = o.project_id) as project_name, o.revision, o.enabled, o.reason, o.max_encryptions, o.quiet_hours, o.destroy_after_retention,
   o.changed_at, o.changed_by, (extract(epoch from o.rotate_after) * 1000)::bigint as rotate_after_ms,
   (extract(epoch from o.jitter) * 1000)::bigint as jitter_ms, (extract(epoch from o.retention) * 1000)::bigint as retention_ms`;
 
@@ -42,22 +44,32 @@ export async function selectPolicy(
   return rows[0] && toPolicy(rows[0]);
 }
 
-export async function selectPolicies(database: Queryable, among: ProjectIds, limit: number): Promise<StoredPolicy[]> {
+export async function selectPolicies(
+  database: Queryable,
+  { among, limit, after }: { among: ProjectIds; limit: number; after: PolicyPosition | undefined },
+): Promise<StoredPolicy[]> {
   const { rows } = await database.query<PolicyRow>({
     text: `select ${policyColumns} from keyring.rotation_policies o left join public.projects p on p.id = o.project_id
-           where o.project_id is null or $2::uuid[] is null or o.project_id = any ($2)
+           where (o.project_id is null or $2::uuid[] is null or o.project_id = any ($2))
+             and (not $3 or o.project_id is not null and ($5::uuid is null or (p.name, p.id) > ($4, $5)))
            order by o.project_id is not null, p.name, o.project_id limit $1`,
-    values: [limit, among === 'all' ? null : among],
+    values: [
+      limit,
+      among === 'all' ? null : among,
+      after !== undefined,
+      ...[after?.projectName ?? null, after?.projectId ?? null],
+    ],
   });
   return rows.map(toPolicy);
 }
 
-export async function projectExists(database: Queryable, projectId: string): Promise<boolean> {
-  const { rowCount } = await database.query({
-    text: 'select from public.projects where id = $1',
+/** Undefined when there is no such project. */
+export async function selectProjectName(database: Queryable, projectId: string): Promise<string | undefined> {
+  const { rows } = await database.query<{ name: string }>({
+    text: 'select p.name from public.projects p where p.id = $1',
     values: [projectId],
   });
-  return rowCount === 1;
+  return rows[0]?.name;
 }
 
 const spans = `make_interval(secs => $4::double precision / 1000), $5, make_interval(secs => $6::double precision / 1000), $7,
@@ -127,6 +139,7 @@ function values(projectId: string | undefined, terms: PolicyTerms, by: string): 
 function toPolicy(row: PolicyRow): StoredPolicy {
   return {
     projectId: row.project_id ?? undefined,
+    projectName: row.project_name ?? undefined,
     revision: Number(row.revision),
     enabled: row.enabled,
     reason: row.reason ?? undefined,

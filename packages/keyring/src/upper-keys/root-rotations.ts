@@ -113,8 +113,8 @@ export function rootKeys(context: RootContext): Omit<Api, 'backups'> {
         throw error;
       });
     },
-    async rotations({ limit = 50 } = {}) {
-      const found = await selectUpperRotations(database, { kind: 'root', limit: Math.min(Math.max(limit, 1), 500) });
+    async rotations(page = {}) {
+      const found = await selectUpperRotations(database, { kind: 'root', ...page });
       return found.map(toRootRotation);
     },
   };

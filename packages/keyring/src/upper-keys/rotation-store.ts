@@ -1,5 +1,6 @@
-import type { BlockingKey, WrappingRotationState } from '../api-upper-keys.ts';
+import type { BlockingKey, UpperRotationsPage, WrappingRotationState } from '../api-upper-keys.ts';
 import type { Queryable } from '../db/port.ts';
+import { requireUuid } from '../validate.ts';
 
 /** A rotation of a root or a wrapping key, as its row says. */
 export interface UpperRotation {
@@ -115,11 +116,15 @@ export async function selectOpenUpperRotation(database: Queryable): Promise<Uppe
 
 export async function selectUpperRotations(
   database: Queryable,
-  { kind, limit }: { kind: UpperRotation['kind']; limit: number },
+  { kind, limit = 50, before }: { kind: UpperRotation['kind'] } & UpperRotationsPage,
 ): Promise<UpperRotation[]> {
+  if (before !== undefined) requireUuid('rotation id', before);
   const { rows } = await database.query<Row>({
-    text: `${select} where u.kind = $1 order by u.requested_at desc, u.id desc limit $2`,
-    values: [kind, limit],
+    text: `${select}
+           where u.kind = $1 and ($3::uuid is null or (u.requested_at, u.id) < (
+             select b.requested_at, b.id from keyring.upper_rotations b where b.id = $3 and b.kind = $1))
+           order by u.requested_at desc, u.id desc limit $2`,
+    values: [kind, Math.min(Math.max(limit, 1), 500), before ?? null],
   });
   return rows.map(toRotation);
 }

@@ -106,11 +106,8 @@ export function wrappingKeys(context: UpperContext): Api {
         throw error;
       });
     },
-    async rotations({ limit = 50 } = {}) {
-      const found = await selectUpperRotations(database, {
-        kind: 'wrapping',
-        limit: Math.min(Math.max(limit, 1), 500),
-      });
+    async rotations(page = {}) {
+      const found = await selectUpperRotations(database, { kind: 'wrapping', ...page });
       return found.map(toWrappingRotation);
     },
     destroy: (keyId, { reason }) => destroy(context, keyId, reason),

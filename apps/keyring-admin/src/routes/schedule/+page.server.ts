@@ -2,10 +2,7 @@ import type { shapes } from '@meshhook/keyring-http';
 import { ageOf, type Weekday } from '#lib/schedule.ts';
 import { act, FieldError, required, type Sent } from '#lib/server/act.ts';
 import { filtered, show, visitorApi } from '#lib/server/api.ts';
-import { projectNames } from '#lib/server/names.ts';
 import type { Actions, PageServerLoad } from './$types';
-
-const OVERRIDES_SHOWN = 50;
 
 const address = (project: string): string =>
   project === '' ? '/api/policies/default' : `/api/projects/${encodeURIComponent(project)}/policy`;
@@ -21,17 +18,18 @@ export const load: PageServerLoad = async (event) => {
       { project: undefined },
     );
     const dates = await api.get<shapes.PolicyDates>(address(project?.id ?? ''));
-    const { policies } = await api.get<shapes.PolicyList>('/api/policies');
-    const overdue = await api.get<shapes.OverdueList>('/api/policies/overdue', { limit: 20 });
-    const own = policies.filter(({ projectId }) => projectId !== null);
-    const shown = own.slice(0, OVERRIDES_SHOWN);
-    const named = await projectNames(
-      api,
-      shown.map(({ projectId }) => projectId),
+    const { policies, next } = await api.get<shapes.PolicyList>('/api/policies', {
+      cursor: event.url.searchParams.get('own'),
+      limit: 50,
+    });
+    const overdue = await api.get<shapes.OverdueList>('/api/policies/overdue', {
+      cursor: event.url.searchParams.get('overdue'),
+      limit: 20,
+    });
+    const overrides = policies.flatMap(({ projectId: id, projectName: name, inWords }) =>
+      id === null ? [] : [{ id, name, inWords }],
     );
-    const overrides = shown.map(({ projectId: id, inWords }) => ({ id, name: named[id ?? ''] ?? id, inWords }));
-    const more = own.length - overrides.length;
-    return { dates, project, asked, wrong, overrides, more, overdue, now: new Date().toISOString() };
+    return { dates, project, asked, wrong, overrides, next, overdue, now: new Date().toISOString() };
   });
 };
 

@@ -8,9 +8,10 @@ export const load: PageServerLoad = async (event) => {
   return show(async () => {
     const { rootKeys, backups, lastVerifiedBackupAt } = await api.get<shapes.RootKeyList>('/api/root-keys');
     const { wrappingKeys } = await api.get<shapes.WrappingKeyList>('/api/wrapping-keys');
-    const { rotations } = await api.get<{ rotations: shapes.WrappingRotation[] }>('/api/wrapping-keys/rotations', {
+    const { rotations, next } = await api.get<shapes.WrappingRotationList>('/api/wrapping-keys/rotations', {
+      cursor: event.url.searchParams.get('cursor'),
       limit: 10,
     });
-    return { rootKeys, backups, lastVerifiedBackupAt, wrappingKeys, rotations, now: new Date().toISOString() };
+    return { rootKeys, backups, lastVerifiedBackupAt, wrappingKeys, rotations, next, now: new Date().toISOString() };
   });
 };

@@ -8,8 +8,11 @@ export const load: PageServerLoad = async (event) => {
   const api = visitorApi(event);
   return show(async () => {
     const { endpoint } = await api.get<shapes.NotificationSettings>('/api/notifications');
-    const { notifications } = await api.get<shapes.NotificationLog>('/api/notifications/log', { limit: 50 });
-    return { endpoint, notifications, now: new Date().toISOString() };
+    const { notifications, next } = await api.get<shapes.NotificationLog>('/api/notifications/log', {
+      cursor: event.url.searchParams.get('cursor'),
+      limit: 50,
+    });
+    return { endpoint, notifications, next, now: new Date().toISOString() };
   });
 };
 
