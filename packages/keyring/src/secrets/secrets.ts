@@ -3,6 +3,7 @@ import type { Actor, OpenedSecret, PutResult, SecretEntry, Secrets } from '../ap
 import type { AuditTrail } from '../audit/audit.ts';
 import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
 import type { Database } from '../db/port.ts';
+import { resent } from '../db/retried.ts';
 import { secretAad, secretAadBuilder } from '../envelope/aad.ts';
 import { MAX_PLAINTEXT_BYTES } from '../envelope/format.ts';
 import { opener, seal } from '../envelope/seal.ts';
@@ -45,8 +46,7 @@ export function secrets(
   writers: Turnstile,
   noteRead: (projectId: string) => void,
 ): Omit<Secrets, 'adopt'> {
-  const get = async (givenId: string, name: string): Promise<OpenedSecret | undefined> => {
-    const projectId = requireUuid('project id', givenId);
+  const read = async (projectId: string, name: string): Promise<OpenedSecret | undefined> => {
     if (isUnstorable(name)) return undefined;
     const row = await selectSecret(database, projectId, name);
     if (row === undefined) return undefined;
@@ -54,6 +54,11 @@ export function secrets(
     if (key !== undefined) return opened(name, row, key);
     const found = await withKey(database, dataKeys, projectId, name, row);
     return found && opened(name, found.row, found.key);
+  };
+  // A migration takes the tables of a read in another order: one of the two is given up.
+  const get = async (givenId: string, name: string): Promise<OpenedSecret | undefined> => {
+    const projectId = requireUuid('project id', givenId);
+    return resent(() => read(projectId, name));
   };
   return {
     async get(projectId, name) {
@@ -89,11 +94,8 @@ export function secrets(
     },
     async list(givenId, { limit = 1000, after } = {}) {
       const projectId = requireUuid('project id', givenId);
-      const rows = await selectSecretEntries(database, {
-        projectId,
-        after,
-        limit: Math.min(Math.max(limit, 1), 10_000),
-      });
+      const page = { projectId, after, limit: Math.min(Math.max(limit, 1), 10_000) };
+      const rows = await resent(() => selectSecretEntries(database, page));
       return rows.map(secretEntry);
     },
     async remove(givenId, name) {
