@@ -54,7 +54,8 @@ function publicKeys(encrypter: Encrypter, given: readonly string[]): string[] {
   const names = [...new Set(given)];
   if (names.length === 0) {
     throw new KeyringError('invalid_argument', 'Nobody is named who could open the backup.', {
-      remedy: 'Name a recipient, age1…: `age-keygen -o identity.txt` makes an identity and prints its recipient.',
+      remedy:
+        'Name a recipient, age1…: `age-keygen -o identity.txt` makes an identity and prints its recipient. Or give a passphrase.',
     });
   }
   for (const name of names) {

@@ -22,7 +22,10 @@ export async function drive(app: App, keyring: Keyring, id: string): Promise<Rot
 
 export async function detail(keyring: Keyring, id: string): Promise<RotationDetail> {
   const rotation = await keyring.rotations.get(id);
-  if (rotation === undefined) throw new KeyringError('unknown_rotation', `There is no rotation ${id}.`);
+  if (rotation === undefined)
+    throw new KeyringError('unknown_rotation', `There is no rotation ${id}.`, {
+      remedy: 'Run `mh-keys rotations`.',
+    });
   return rotation;
 }
 

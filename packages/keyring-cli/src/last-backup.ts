@@ -23,7 +23,10 @@ export async function lastBackup(app: App): Promise<BackupRecord | null | undefi
 
 export function describeBackup(backup: BackupRecord | null | undefined): string[] {
   if (backup === undefined) return [];
-  if (backup === null) return ['There is no backup of it: mh-keys root-key backup makes one.'];
+  if (backup === null)
+    return [
+      'There is no backup of it: `mh-keys root-key backup --recipient age1… --output FILE` makes one (or `--passphrase`).',
+    ];
   const verified = backup.verifiedAt === undefined ? 'never verified' : `verified ${instant(backup.verifiedAt)}`;
   const short = backup.complete ? '' : '; it lacks a newer wrapping key';
   return [`Last backup: ${instant(backup.createdAt)}, ${verified}${short}.`];

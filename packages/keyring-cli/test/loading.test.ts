@@ -36,3 +36,12 @@ test.each([
     loaded.filter((url) => /\/node_modules\/(@aws|@smithy|@google|google-|@azure|@grpc|pkcs11|pg-boss|pino)/.test(url)),
   ).toEqual([]);
 });
+
+test('a Node that is too old is told so, instead of a stack', async () => {
+  const older = `data:text/javascript,${encodeURIComponent(
+    `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.20.2' } })`,
+  )}`;
+  const { code, stderr } = await cli(folder.path).run(['status'], { env: { NODE_OPTIONS: `--import=${older}` } });
+  expect(code).toBe(2);
+  expect(stderr).toMatch(/^error: mh-keys wants Node 22\.18 or later, and this is 20\.20\.2\. \[usage\]\nhint: /);
+});

@@ -85,7 +85,10 @@ async function backUp(app: App, options: Options): Promise<void> {
   } else {
     app.terminal.note(`Wrote the backup: ${summary(record)}.`);
   }
-  app.terminal.say('Keep it apart from the database, and see that it opens: mh-keys root-key backup verify FILE');
+  const opener = passphrase === undefined ? '--identity IDENTITY' : '--passphrase';
+  app.terminal.say(
+    line`Keep it apart from the database, and see that it opens: mh-keys root-key backup verify ${output.path ?? 'FILE'} ${opener}`,
+  );
 }
 
 function summary({ wrappingKeyIds, recipients, fileSha256 }: BackupRecord): string {

@@ -15,7 +15,7 @@ const ID = '6f1c2f0e-0b0a-4d43-9a53-0c6a2b5b8f11';
 const HONESTLY =
   'A new root key does not take back what leaked. Whoever has the old one and a copy of the database from before opens the\n' +
   'wrapping key in that copy, with it every data key of that time, and every value. If a copy may be in other hands, too:\n' +
-  'mark each project’s key with `mh-keys compromise KEY --reason …`, and change its values where they come from\n' +
+  'move every project off its key with `mh-keys rotate --all --full-speed`, and change the values where they come from\n' +
   '(docs/runbooks/root-key-leaked.md).';
 
 interface RotateOptions extends DriveOptions {

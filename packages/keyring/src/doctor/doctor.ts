@@ -208,7 +208,8 @@ async function examineRotations({ database, error }: Examination): Promise<void>
 async function examineBackups({ database, warning }: Examination): Promise<void> {
   const written = (await selectBackups(database)).filter(({ writtenAt }) => writtenAt !== undefined);
   const complete = written.filter((backup) => backup.complete);
-  const make = 'Run `mh-keys root-key backup`, and keep the file apart from the database.';
+  const make =
+    'Run `mh-keys root-key backup --recipient age1… --output FILE` (or `--passphrase`), and keep the file apart from the database.';
   if (written.length === 0) {
     warning('no_backup', 'There is no backup: whoever loses the root key loses every secret.', make);
   } else if (complete.length === 0) {
