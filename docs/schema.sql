@@ -1968,23 +1968,30 @@ AS $function$
 
     return query
       with trail as (
-        select a.subject, a.action, a.at, a.details ->> 'name' as secret_name, a.details ->> 'created' as created,
-          a.details ->> 'key' as key_id,
-          lead(a.at) over (partition by a.subject order by a.id) as until,
-          pg_catalog.row_number() over (partition by a.subject order by a.id) as nth
-        from keyring.audit_log a
-        where a.project_id = version.project_id and a.action in ('secret.written', 'secret.deleted')
+        select t.*,
+          lead(t.at) over (partition by t.of_label, t.of_row order by t.id) as until,
+          pg_catalog.row_number() over (partition by t.of_label, t.of_row order by t.id) as nth
+        from (
+          select a.id, a.action, a.at, a.details ->> 'name' as secret_name, a.details ->> 'key' as key_id,
+            -- Was there a value before it?
+            case a.action when 'row.written' then a.details ->> 'previousKey' is not null
+              when 'secret.deleted' then true else a.details ->> 'created' = 'false' end as replaces,
+            case a.action when 'row.written' then a.details ->> 'label' else 'secrets.value' end as of_label,
+            case a.action when 'row.written' then a.details ->> 'row' else pg_catalog.substr(a.subject, 8) end as of_row
+          from keyring.audit_log a
+          where a.project_id = version.project_id and a.action in ('secret.written', 'secret.deleted', 'row.written')
+        ) t
       )
-      select 'secrets.value'::pg_catalog.text, pg_catalog.substr(w.subject, 8), w.secret_name, w.at, w.until
+      select w.of_label, w.of_row, w.secret_name, w.at, w.until
       from trail w
       -- Written under it, whatever the clocks say; or moved to it, of which only they tell.
-      where w.action = 'secret.written' and (w.key_id = of_key::pg_catalog.text
+      where w.action <> 'secret.deleted' and (w.key_id = of_key::pg_catalog.text
         or w.at < version.ended and coalesce(w.until, 'infinity') > version.activated_at)
       union all
       -- A trail that begins with a change: the value before it (an adopted one) is known only by its end.
-      select 'secrets.value', pg_catalog.substr(w.subject, 8), w.secret_name, null, w.at
+      select w.of_label, w.of_row, w.secret_name, null, w.at
       from trail w
-      where w.nth = 1 and (w.action = 'secret.deleted' or w.created = 'false') and w.at > version.activated_at
+      where w.nth = 1 and w.replaces and w.at > version.activated_at
       order by 3, 4 nulls first;
 
     for entry in select * from keyring.encrypted_columns c order by c.label loop
@@ -1992,15 +1999,19 @@ AS $function$
         'select %1$L::pg_catalog.text, t.%2$I::pg_catalog.text, null::pg_catalog.text, null::pg_catalog.timestamptz, null::pg_catalog.timestamptz
          from %3$s t
          left join (
-           select distinct on (a.subject) a.subject, a.action from keyring.audit_log a
-           where a.project_id = $1 and a.action in (''secret.written'', ''secret.deleted'')
-           order by a.subject, a.id desc) last on %6$L and last.subject = ''secret:'' || t.%2$I::pg_catalog.text
+           select distinct on (e.of_row) e.of_row, e.action from (
+             select a.id, a.action,
+               case a.action when ''row.written'' then a.details ->> ''row'' else pg_catalog.substr(a.subject, 8) end as of_row
+             from keyring.audit_log a
+             where a.project_id = $1
+               and case when %1$L = ''secrets.value'' then a.action in (''secret.written'', ''secret.deleted'')
+                 else a.action = ''row.written'' and a.details ->> ''label'' = %1$L end
+           ) e order by e.of_row, e.id desc) last on last.of_row = t.%2$I::pg_catalog.text
          where t.%4$I = $1 and t.%5$I is not null
            -- Where the last that the trail says is that it was written, the value is among those above, if it was under the version.
-           and last.action is distinct from ''secret.written''
+           and (last.action is null or last.action = ''secret.deleted'')
          order by 2',
-        entry.label, entry.row_id_column, entry.table_id, entry.project_column, entry.key_id_column,
-        entry.label = 'secrets.value')
+        entry.label, entry.row_id_column, entry.table_id, entry.project_column, entry.key_id_column)
         using version.project_id;
     end loop;
   end
@@ -3516,7 +3527,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261128000660' $function$;
+AS $function$ select '20261128000661' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

@@ -49,6 +49,7 @@ export const coreLayers: readonly Layer[] = [
       'api-access.ts',
       'api-audit.ts',
       'api-backup.ts',
+      'api-columns.ts',
       'api-keys.ts',
       'api-monitoring.ts',
       'api-notifications.ts',

@@ -1,6 +1,7 @@
 import { Command, Help } from 'commander';
 import { registerAccess } from './commands/access.ts';
 import { registerAudit } from './commands/audit.ts';
+import { registerColumns } from './commands/columns.ts';
 import { registerCompromise } from './commands/compromise.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerInspect } from './commands/inspect.ts';
@@ -27,7 +28,7 @@ type Register = (program: Command, app: App) => void;
 
 /** In the order in which somebody who reads `mh-keys --help` from the top wants them. */
 const groups: readonly (readonly [heading: string, registrations: readonly Register[]])[] = [
-  ['Projects and secrets', [registerProject, registerSecrets, registerStatus]],
+  ['Projects and secrets', [registerProject, registerSecrets, registerColumns, registerStatus]],
   ['Rotation', [registerRotate, registerRotations, registerQuarantine, registerReceipt]],
   ['By itself', [registerSchedule, registerNotifications, registerWorker]],
   ['Keys', [registerKeys, registerCompromise, registerWrappingKey, registerRootKey, registerInstances]],

@@ -5,6 +5,7 @@
 
 import type { Access } from './api-access.ts';
 import type { Actor, Audit } from './api-audit.ts';
+import type { Columns } from './api-columns.ts';
 import type { Keys } from './api-keys.ts';
 import type { Monitoring } from './api-monitoring.ts';
 import type { Notifications } from './api-notifications.ts';
@@ -17,6 +18,7 @@ import type { Instances, RootKeys, WrappingKeys } from './api-upper-keys.ts';
 export type * from './api-access.ts';
 export type * from './api-audit.ts';
 export type * from './api-backup.ts';
+export type * from './api-columns.ts';
 export type * from './api-keys.ts';
 export type * from './api-monitoring.ts';
 export type * from './api-notifications.ts';
@@ -29,6 +31,8 @@ export type * from './api-upper-keys.ts';
 export interface Keyring {
   readonly projects: Projects;
   readonly secrets: Secrets;
+  /** Values in columns of your own tables. */
+  readonly columns: Columns;
   readonly keys: Keys;
   readonly rotations: Rotations;
   readonly policies: Policies;

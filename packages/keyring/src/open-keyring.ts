@@ -31,8 +31,9 @@ import { KeyThreads } from './upper-keys/key-threads.ts';
 import { RowThreads } from './rotation/row-threads.ts';
 import { notifications } from './notifications/notifications.ts';
 import { policies } from './schedule/policies.ts';
-import { adoptSecrets } from './secrets/adopt.ts';
+import { columns, KnownColumns } from './secrets/columns.ts';
 import { secrets, secretWriters } from './secrets/secrets.ts';
+import { SECRETS_LABEL } from './secrets/store.ts';
 import { Tally } from './tally.ts';
 import { listInstances, SILENT_AFTER_MS } from './upper-keys/instance-store.ts';
 import { enterInstance, ownVersion } from './upper-keys/instances.ts';
@@ -74,6 +75,7 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
     const shared = { ...resolved, database, runner, instance, wrappingKeys, signer: () => signers.get('receipts') };
     const threads = new RowThreads();
     const keyThreads = new KeyThreads();
+    const knownColumns = new KnownColumns(database);
     const parts = { pacers: new Pacers(database), threads, keyThreads, writers: secretWriters() };
     const watching = monitoring(database, logOf(audit), tally, { ...resolved, version: await ownVersion() });
     const faces = (trail: AuditTrail, ownKeys: DataKeys): Omit<Keyring, 'close'> => {
@@ -81,14 +83,17 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
       const keyVersions = keys(database, ownKeys, trail);
       const rotating = rotations(context, (id) => keyVersions.get(id));
       const ofProjects = projects(database, trail);
-      const values = secrets(database, ownKeys, trail, parts.writers, reads.by(trail.actor));
+      const noteRead = reads.by(trail.actor);
+      const values = secrets(database, ownKeys, trail, parts.writers, noteRead);
+      const inColumns = columns(database, ownKeys, trail, knownColumns, parts.writers, noteRead);
       return {
         projects: ofProjects,
         notifications: notifications({ database, audit: trail, projects: ofProjects, secrets: values }),
         secrets: {
           ...values,
-          adopt: (adopt = {}) => adoptSecrets(database, ownKeys, trail, adopt),
+          adopt: (adopt = {}) => inColumns.adopt(SECRETS_LABEL, adopt),
         },
+        columns: inColumns,
         keys: keyVersions,
         rotations: rotating,
         policies: policies({ database, audit: trail, dataKeys: ownKeys }),

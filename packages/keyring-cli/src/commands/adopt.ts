@@ -1,4 +1,4 @@
-import type { AdoptReport } from '@meshhook/keyring';
+import type { AdoptOptions, AdoptReport } from '@meshhook/keyring';
 import type { Command } from 'commander';
 import { leaf } from '../command.ts';
 import { Unhealthy } from '../exit-codes.ts';
@@ -14,40 +14,51 @@ interface Options {
   readonly finish?: boolean;
 }
 
-export function registerAdopt(secrets: Command, app: App): void {
-  leaf(secrets, 'adopt', 'encrypts rows from before the keyring, online; interrupted, it goes on when run again', [
-    'mh-keys secrets adopt --dry-run',
-    'mh-keys secrets adopt',
-    'mh-keys secrets adopt --legacy-key-file ./old.key    # rows under AES-256-GCM, nonce first',
-    'mh-keys secrets adopt --finish',
+const description = 'encrypts rows from before the keyring, online; interrupted, it goes on when run again';
+
+/** `secrets adopt`, or with an argument `columns adopt <label>`. */
+export function registerAdopt(parent: Command, app: App, argument?: '<label>'): void {
+  const command = argument === undefined ? 'mh-keys secrets adopt' : 'mh-keys columns adopt webhooks.signing_secret';
+  const adopting = leaf(parent, argument === undefined ? 'adopt' : `adopt ${argument}`, description, [
+    `${command} --dry-run`,
+    command,
+    `${command} --legacy-key-file ./old.key    # rows under AES-256-GCM, nonce first`,
+    `${command} --finish`,
   ])
     .option('--project <project>', 'name or id (default: all projects)')
     .option('--legacy-key-file <file>', 'the key of rows that are encrypted: 32 bytes, 64 hex digits, or base64')
     .option('--dry-run', 'counts and tries, and changes nothing')
-    .option('--finish', 'closes the door: from then on plaintext cannot be stored')
-    .action(async (options: Options) => {
-      const { terminal } = app;
-      const report = await adopt(app, options);
-      terminal.result({ adoption: report }, () => summary(app, report));
-      const left = report.dryRun ? report.failed.length : report.remaining;
-      if (left > 0) throw notAllAdopted(report, left);
-    });
+    .option('--finish', 'closes the door: from then on plaintext cannot be stored');
+  const act = async (label: string | undefined, options: Options): Promise<void> => {
+    const report = await adopt(app, label, options);
+    app.terminal.result({ adoption: report }, () => summary(app, report));
+    const left = report.dryRun ? report.failed.length : report.remaining;
+    if (left > 0) throw notAllAdopted(report, left);
+  };
+  if (argument === undefined) adopting.action((options: Options) => act(undefined, options));
+  else adopting.action((label: string, options: Options) => act(label, options));
 }
 
-async function adopt(app: App, { project, legacyKeyFile, dryRun, finish }: Options): Promise<AdoptReport> {
+async function adopt(
+  app: App,
+  label: string | undefined,
+  { project, legacyKeyFile, dryRun, finish }: Options,
+): Promise<AdoptReport> {
   const { terminal, signal } = app;
   const legacyKey = legacyKeyFile === undefined ? undefined : parseLegacyKey(await readInputFile(legacyKeyFile));
   return withKeyring(
     app,
-    async (keyring) =>
-      keyring.secrets.adopt({
+    async (keyring) => {
+      const options: AdoptOptions = {
         ...(project === undefined ? {} : { projectId: (await keyring.projects.resolve(project)).id }),
         ...(legacyKey === undefined ? {} : { legacyKey }),
         ...(dryRun === undefined ? {} : { dryRun }),
         ...(finish === undefined ? {} : { finish }),
         signal,
         onProgress: ({ adopted, total }) => terminal.status(`adopting  ${count(adopted)}/${plural(total, 'row')}`),
-      }),
+      };
+      return label === undefined ? keyring.secrets.adopt(options) : keyring.columns.adopt(label, options);
+    },
     { minds: 'signal' },
   ).finally(() => legacyKey?.fill(0));
 }

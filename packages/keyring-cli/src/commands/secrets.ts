@@ -1,11 +1,11 @@
-import { isUtf8 } from 'node:buffer';
 import { KeyringError, type Keyring, type OpenedSecret, type Project, type SecretEntry } from '@meshhook/keyring';
 import type { Command } from 'commander';
 import { group, leaf } from '../command.ts';
 import { readValue } from '../input.ts';
 import { withKeyring, type App } from '../session.ts';
 import { table, type Column } from '../terminal/table.ts';
-import { instant, line, printable } from '../terminal/text.ts';
+import { instant, line } from '../terminal/text.ts';
+import { printValue, valueInJson } from '../terminal/value.ts';
 import { registerAdopt } from './adopt.ts';
 
 const PAGE = 10_000;
@@ -86,20 +86,12 @@ async function set(app: App, keyring: Keyring, project: string, name: string, fr
   }
 }
 
-function show({ terminal }: App, project: Project, secret: OpenedSecret): void {
+function show(app: App, project: Project, secret: OpenedSecret): void {
   const { id, name, bytes, stale, keyId, writtenAt } = secret;
-  const text = isUtf8(bytes);
-  if (terminal.json) {
-    const value = text ? { value: bytes.toString('utf8') } : { valueBase64: bytes.toString('base64') };
-    terminal.result({ project, secret: { id, name, ...value, stale, keyId, writtenAt } }, () => '');
-  } else if (terminal.isInteractive) {
-    // As age does it: what is not text, or would command the terminal, is for a file or a pipe.
-    if (!text || printable(bytes.toString('utf8')) !== bytes.toString('utf8')) throw notForTerminals(name);
-    terminal.raw(Buffer.concat([bytes, Buffer.from('\n')]));
-  } else {
-    terminal.raw(bytes);
-  }
-  if (stale) terminal.note(`${name} is not under the primary version yet; a rotation moves it.`);
+  const document = { project, secret: { id, name, ...valueInJson(bytes), stale, keyId, writtenAt } };
+  if (app.terminal.json) app.terminal.result(document, () => '');
+  else printValue(app, name, bytes);
+  if (stale) app.terminal.note(`${name} is not under the primary version yet; a rotation moves it.`);
 }
 
 async function listAll(keyring: Keyring, projectId: string): Promise<SecretEntry[]> {
@@ -124,11 +116,5 @@ function unknownSecret(project: Project, name: string): KeyringError {
   return new KeyringError('unknown_secret', `The project "${project.name}" has no secret "${name}".`, {
     remedy: `Run \`mh-keys secrets list --project ${project.name}\` to see them.`,
     details: { projectId: project.id },
-  });
-}
-
-function notForTerminals(name: string): KeyringError {
-  return new KeyringError('invalid_argument', `The value of ${name} is not text that can be shown at a terminal.`, {
-    remedy: 'Send it to a file or a pipe, or use --json.',
   });
 }

@@ -5,6 +5,7 @@ import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
 import { KeyringError } from '../errors.ts';
 import { requireSoundCatalog, type EncryptedColumn } from '../keyring/columns.ts';
 import { wipe } from '../secret-bytes.ts';
+import { MAX_SUBJECT, rowSubject } from '../secrets/row-id.ts';
 import { SECRETS_LABEL } from '../secrets/store.ts';
 import { requireGivenReason, requireUuid } from '../validate.ts';
 import { boundedTransaction } from './bounded.ts';
@@ -15,9 +16,6 @@ import { selectRows } from './rows-store.ts';
 import { isUnreadable, RowCrypto, type StoredRow, type UnreadableReason } from './rows.ts';
 
 const ATTEMPTS = 5;
-
-/** The most that a subject in the trail holds. Ids that are longer are whole in the details. */
-const MAX_SUBJECT = 400;
 
 /**
  * Deletes a quarantined row, if it still holds the very bytes that were found not to open: whoever edits it meanwhile wins, and
@@ -69,7 +67,7 @@ async function remove({ database, audit }: RotationContext, removal: Removal): P
         await audit.record(tx, {
           action: 'quarantine.discarded',
           projectId,
-          subject: `row:${label}/${rowId}`.slice(0, MAX_SUBJECT),
+          subject: rowSubject(label, rowId),
           reason,
           details: { label, row: rowId, name, key: stored.keyId, found, rotation: rotationId },
         });

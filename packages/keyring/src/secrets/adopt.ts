@@ -9,6 +9,7 @@ import { secretAad } from '../envelope/aad.ts';
 import { MAX_PLAINTEXT_BYTES } from '../envelope/format.ts';
 import { seal } from '../envelope/seal.ts';
 import { KeyringError } from '../errors.ts';
+import type { EncryptedColumn } from '../keyring/columns.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
 import type { DataKey } from '../keyring/key-cache.ts';
 import { wipe } from '../secret-bytes.ts';
@@ -20,6 +21,7 @@ import {
   readUnadopted,
   selectUnadopted,
   storeAdopted,
+  type UnadoptedRow,
 } from './adopt-store.ts';
 import { SECRETS_LABEL } from './store.ts';
 
@@ -27,41 +29,36 @@ const BATCH = 200;
 // Passes over rows that others held, each after a longer wait; what is left then is reported as remaining.
 const PASSES = 8;
 
-interface OldRow {
-  readonly id: string;
-  readonly project_id: string;
-  readonly value_encrypted: Buffer;
-}
-
 /**
- * Encrypts rows from before the keyring, batch by batch, each batch in a transaction that holds its rows. Interrupted, it
- * is simply run again: what is adopted names its key. `updated_at` stays.
+ * Encrypts a column's rows from before the keyring, batch by batch, each batch in a transaction that holds its rows. Interrupted,
+ * it is simply run again: what is adopted names its key. `updated_at` of a secret stays.
  */
-export async function adoptSecrets(
+export async function adoptColumn(
   database: Database,
   dataKeys: DataKeys,
   audit: AuditTrail,
+  column: EncryptedColumn,
   options: AdoptOptions,
 ): Promise<AdoptReport> {
   const { dryRun = false, signal, onProgress } = options;
   const projectId = options.projectId === undefined ? undefined : requireUuid('project id', options.projectId);
   const decode = decoder(options.legacyKey);
-  const found = await countUnadopted(database, projectId);
+  const found = await countUnadopted(database, column, projectId);
   const failed = new Map<string, { projectId: string; rowId: string; reason: string }>();
   let adopted = 0;
 
   for (let pass = 1; pass <= (dryRun ? 1 : PASSES); pass++) {
     for (let after: string | undefined; ;) {
-      if (signal?.aborted === true) throw interrupted(adopted);
-      const next = await selectUnadopted(database, { projectId, after, limit: BATCH });
+      if (signal?.aborted === true) throw interrupted(column, adopted);
+      const next = await selectUnadopted(database, column, { projectId, after, limit: BATCH });
       after = next.at(-1)?.id;
       const ids = next.map((row) => row.id).filter((id) => !failed.has(id));
-      const note = (row: OldRow, reason: string): void => {
+      const note = (row: UnadoptedRow, reason: string): void => {
         failed.set(row.id, { projectId: row.project_id, rowId: row.id, reason });
       };
       if (dryRun) {
-        for (const row of await readUnadopted(database, ids)) {
-          const value = decode(row.value_encrypted);
+        for (const row of await readUnadopted(database, column, ids)) {
+          const value = decode(row.stored);
           if (typeof value === 'string') note(row, value);
           else wipe(value);
         }
@@ -71,18 +68,18 @@ export async function adoptSecrets(
           const { id: keyId } = await dataKeys.primary(id);
           await dataKeys.usage.spend(keyId, next.length);
         }
-        adopted += await adoptBatch(database, dataKeys, audit, { ids, projectIds }, decode, note);
+        adopted += await adoptBatch(database, dataKeys, audit, column, { ids, projectIds }, decode, note);
       }
       onProgress?.({ adopted, total: found });
       if (next.length < BATCH) break;
     }
-    if ((await countUnadopted(database, projectId)) <= failed.size) break;
+    if ((await countUnadopted(database, column, projectId)) <= failed.size) break;
     await sleep(25 * 2 ** pass, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
   }
 
   const finished = options.finish === true && !dryRun;
-  if (finished) await finish(database, audit);
-  const remaining = await countUnadopted(database, projectId);
+  if (finished) await finish(database, audit, column);
+  const remaining = await countUnadopted(database, column, projectId);
   return { found, adopted, failed: [...failed.values()], remaining, finished, dryRun };
 }
 
@@ -90,9 +87,10 @@ async function adoptBatch(
   database: Database,
   dataKeys: DataKeys,
   audit: AuditTrail,
+  column: EncryptedColumn,
   { ids, projectIds }: { readonly ids: readonly string[]; readonly projectIds: Iterable<string> },
   decode: (stored: Buffer) => Buffer | string,
-  note: (row: OldRow, reason: string) => void,
+  note: (row: UnadoptedRow, reason: string) => void,
 ): Promise<number> {
   if (ids.length === 0) return 0;
   for (let attempt = 1; ; attempt++) {
@@ -103,28 +101,28 @@ async function adoptBatch(
       return await transaction(database, async (tx) => {
         const sealed: { id: string; envelope: Buffer; keyId: string }[] = [];
         const perProject = new Map<string, number>();
-        for (const row of await lockUnadopted(tx, ids)) {
+        for (const row of await lockUnadopted(tx, column, ids)) {
           const primary = primaries.get(row.project_id);
           if (primary === undefined) continue;
-          const value = decode(row.value_encrypted);
+          const value = decode(row.stored);
           if (typeof value === 'string') {
             note(row, value);
             continue;
           }
           const { id: keyId, key } = primary;
-          const aad = secretAad({ projectId: row.project_id, label: SECRETS_LABEL, rowId: row.id, keyId });
+          const aad = secretAad({ projectId: row.project_id, label: column.label, rowId: row.id, keyId });
           sealed.push({ id: row.id, envelope: seal(key, keyId, value, aad), keyId });
           wipe(value);
           perProject.set(row.project_id, (perProject.get(row.project_id) ?? 0) + 1);
         }
         if (sealed.length === 0) return 0;
-        const stored = await storeAdopted(tx, sealed);
+        const stored = await storeAdopted(tx, column, sealed);
         for (const [id, count] of perProject) {
           await audit.record(tx, {
             action: 'secret.adopted',
             projectId: id,
             subject: `project:${id}`,
-            details: { secrets: count },
+            details: column.label === SECRETS_LABEL ? { secrets: count } : { label: column.label, rows: count },
           });
         }
         return stored;
@@ -140,18 +138,26 @@ async function adoptBatch(
   }
 }
 
-async function finish(database: Database, audit: AuditTrail): Promise<void> {
+async function finish(database: Database, audit: AuditTrail, column: EncryptedColumn): Promise<void> {
+  if (!column.acceptsPlaintext) {
+    // It never did, or does no more: there is no door to close, only rows to have been left behind.
+    if ((await countUnadopted(database, column, undefined)) > 0) throw rowsLeft(column);
+    return;
+  }
   try {
     await transaction(database, async (tx) => {
-      if (!(await finishAdoption(tx, SECRETS_LABEL))) return;
-      await audit.record(tx, { action: 'secret.adoption_finished', subject: `column:${SECRETS_LABEL}` });
+      if (!(await finishAdoption(tx, column.label))) return;
+      await audit.record(tx, { action: 'secret.adoption_finished', subject: `column:${column.label}` });
     });
   } catch (error) {
-    if (sqlState(error) !== sqlStates.inUse) throw error;
-    throw new KeyringError('illegal_state', 'Rows that are not encrypted yet are left, so the door stays open.', {
-      remedy: 'Run `mh-keys secrets adopt` and mend what it names, then finish.',
-    });
+    throw sqlState(error) === sqlStates.inUse ? rowsLeft(column) : error;
   }
+}
+
+function rowsLeft(column: EncryptedColumn): KeyringError {
+  return new KeyringError('illegal_state', 'Rows that are not encrypted yet are left, so the door stays open.', {
+    remedy: `Run \`${adoptCommand(column)}\` and mend what it names, then finish.`,
+  });
 }
 
 /** From what is stored to the value, or the reason why that cannot be. */
@@ -179,8 +185,13 @@ function checked(value: Buffer, { text }: { text: boolean }): Buffer | string {
   return value;
 }
 
-function interrupted(adopted: number): KeyringError {
+function interrupted(column: EncryptedColumn, adopted: number): KeyringError {
   return new KeyringError('interrupted', `Interrupted after ${String(adopted)} rows. Nothing is lost.`, {
-    remedy: 'Run `mh-keys secrets adopt` again: it goes on where it stopped.',
+    remedy: `Run \`${adoptCommand(column)}\` again: it goes on where it stopped.`,
   });
+}
+
+/** The command that adopts a column's rows. */
+export function adoptCommand({ label }: EncryptedColumn): string {
+  return label === SECRETS_LABEL ? 'mh-keys secrets adopt' : `mh-keys columns adopt ${label}`;
 }

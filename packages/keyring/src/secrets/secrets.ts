@@ -1,18 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import type { Actor, OpenedSecret, PutResult, SecretEntry, Secrets } from '../api.ts';
 import type { AuditTrail } from '../audit/audit.ts';
-import { isTransient, sqlState, sqlStates } from '../db/failures.ts';
+import { sqlState, sqlStates } from '../db/failures.ts';
 import type { Database } from '../db/port.ts';
 import { resent } from '../db/retried.ts';
 import { secretAad, secretAadBuilder } from '../envelope/aad.ts';
-import { MAX_PLAINTEXT_BYTES } from '../envelope/format.ts';
 import { opener, seal } from '../envelope/seal.ts';
-import { decryptionFailed, KeyringError } from '../errors.ts';
+import { KeyringError } from '../errors.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
 import type { DataKey } from '../keyring/key-cache.ts';
 import { requireGivenReason, requireName, requireUuid } from '../validate.ts';
 import { wipe } from '../secret-bytes.ts';
-import { Opened } from './opened-secret.ts';
+import { OpenedStoredSecret } from './opened-secret.ts';
 import {
   deleteSecret,
   insertSecret,
@@ -24,10 +23,9 @@ import {
   type SecretEntryRow,
   type SecretRow,
 } from './store.ts';
+import { isLostTry, withKey, WRITE_ATTEMPTS } from './tries.ts';
 import { Turnstile } from './turnstile.ts';
-
-// A try is lost to a promote, a first put or a delete that came between; each is over when the next one starts.
-const PUT_ATTEMPTS = 20;
+import { requireValue } from './value.ts';
 
 // Of the connections of a pool, one project's writers take a few: those that wait for a row somebody holds must not keep the
 // readers of all projects waiting.
@@ -52,7 +50,8 @@ export function secrets(
     if (row === undefined) return undefined;
     const key = dataKeys.cached(projectId, keyIdOf(row, name));
     if (key !== undefined) return opened(name, row, key);
-    const found = await withKey(database, dataKeys, projectId, name, row);
+    const again = (): Promise<SecretRow | undefined> => selectSecret(database, projectId, name);
+    const found = await withKey(dataKeys, projectId, row, (one) => keyIdOf(one, name), again);
     return found && opened(name, found.row, found.key);
   };
   // A migration takes the tables of a read in another order: one of the two is given up.
@@ -80,7 +79,7 @@ export function secrets(
       requireName('secret name', name);
       const plaintext = requireValue(value);
       const written = await writers.run(projectId, async () => {
-        for (let attempt = 1; attempt <= PUT_ATTEMPTS; attempt++) {
+        for (let attempt = 1; attempt <= WRITE_ATTEMPTS; attempt++) {
           const done = await tryPut(database, dataKeys, audit.actor, projectId, name, plaintext);
           if (done !== undefined) return done;
         }
@@ -125,48 +124,13 @@ function openRow(dataKey: DataKey, row: SecretRow): Buffer {
   return openWithKey(row.id, row.value_encrypted);
 }
 
-// Between two reads a row moves once in a rotation: three in a row are more than chance.
-const ROW_READS = 3;
-
-/**
- * A row with the key that it names. Between the two reads the row can have been moved, and its old version destroyed or
- * suspended: then it is read again. Undefined when it is gone by then.
- */
-async function withKey(
-  database: Database,
-  dataKeys: DataKeys,
-  projectId: string,
-  name: string,
-  read: SecretRow,
-): Promise<{ row: SecretRow; key: DataKey } | undefined> {
-  let row = read;
-  for (let reads = 1; ; reads++) {
-    const keyId = keyIdOf(row, name);
-    try {
-      return { row, key: await dataKeys.get(projectId, keyId) };
-    } catch (error) {
-      if (!(error instanceof KeyringError)) throw error;
-      if (reads < ROW_READS && pastVersion.has(error.code)) {
-        const now = await selectSecret(database, projectId, name);
-        if (now === undefined) return undefined;
-        row = now;
-        if (now.encryption_key_id !== keyId) continue;
-      }
-      // A row whose key is not its project's was tampered with: the same answer as for any other tampering.
-      throw error.code === 'unknown_key' ? decryptionFailed() : error;
-    }
-  }
-}
-
-const pastVersion: ReadonlySet<string> = new Set(['key_destroyed', 'key_disabled', 'unknown_key']);
-
 function keyIdOf({ encryption_key_id }: SecretRow, name: string): string {
   if (encryption_key_id === null) throw notAdopted(name);
   return encryption_key_id;
 }
 
 function opened(name: string, row: SecretRow, key: DataKey): OpenedSecret {
-  return new Opened(openRow(key, row), {
+  return new OpenedStoredSecret(openRow(key, row), {
     id: row.id,
     name,
     keyId: key.id,
@@ -200,14 +164,7 @@ async function tryPut(
     return { id, created: existing === undefined, keyId: primary.id };
   } catch (error) {
     const state = sqlState(error);
-    if (state === sqlStates.staleVersion) dataKeys.tally.fenceRefusals += 1;
-    // The project, and its keys with it, may have been deleted between two reads: the next try says which project is unknown.
-    const gone = error instanceof KeyringError && error.code === 'unknown_key';
-    if (gone || state === sqlStates.staleVersion || state === sqlStates.foreignKeyViolation) {
-      dataKeys.forgetPrimary(projectId);
-      return undefined;
-    }
-    if (state === sqlStates.uniqueViolation || isTransient(error)) return undefined;
+    if (isLostTry(dataKeys, projectId, error) || state === sqlStates.uniqueViolation) return undefined;
     throw state === sqlStates.lockNotAvailable ? held(name) : error;
   }
 }
@@ -221,21 +178,6 @@ function held(name: string): KeyringError {
   return new KeyringError('contended', `Another transaction holds the secret "${name}".`, {
     remedy: 'Try again. If it lasts, look for an idle transaction in pg_stat_activity.',
   });
-}
-
-function requireValue(value: string | Uint8Array): Uint8Array {
-  if (typeof value === 'string' && !value.isWellFormed()) {
-    throw new KeyringError('invalid_value', 'The value is not well-formed Unicode; pass it as bytes.');
-  }
-  const bytes = typeof value === 'string' ? Buffer.from(value, 'utf8') : value;
-  if (bytes.length === 0) throw new KeyringError('invalid_value', 'The value is empty.');
-  if (bytes.length > MAX_PLAINTEXT_BYTES) {
-    throw new KeyringError(
-      'invalid_value',
-      `The value has ${String(bytes.length)} bytes; at most ${String(MAX_PLAINTEXT_BYTES)} are allowed.`,
-    );
-  }
-  return bytes;
 }
 
 function notAdopted(name: string): KeyringError {

@@ -69,7 +69,7 @@ export async function selectSecretRow(
 
 // A write that waits for a row which somebody holds gives up (SQLSTATE 55P03) after this: it holds a connection meanwhile. Set
 // inside the statement, because it has to work through a transaction-mode pooler and in one round trip.
-const boundedWait = `(select pg_catalog.set_config('lock_timeout', '5000', true)) as bounded_wait`;
+export const boundedWait = `(select pg_catalog.set_config('lock_timeout', '5000', true)) as bounded_wait`;
 
 export interface SecretWrite {
   readonly id: string;
