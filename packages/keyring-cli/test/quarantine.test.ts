@@ -78,6 +78,8 @@ test('a retired version is suspended and comes back; one that rows name is not s
   expect((await run(['keys', 'disable', old.id, ...because])).stdout).toContain('is suspended');
   expect(firstOf((await json(['keys', 'list'])).keys).status).toBe('suspended');
   expect((await run(['keys', 'restore', old.id, ...because])).stdout).toContain('is deactivated again');
+  expect(await refused(['keys', 'restore', old.id, ...because])).toMatchObject({ code: 'illegal_state' });
+  expect(await refused(['keys', 'restore', active.id, ...because])).toMatchObject({ code: 'illegal_state' });
   expect(await refused(['keys', 'disable', active.id, ...because])).toMatchObject({
     code: 'key_is_primary',
   });

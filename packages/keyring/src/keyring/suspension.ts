@@ -30,13 +30,16 @@ export function suspension(
     const entry = { action, projectId: key.projectId, subject: `key:${key.id}`, reason };
     const details = { version: key.version };
     try {
-      await transaction(database, async (tx) => {
-        if (await move(tx)) await audit.record(tx, { ...entry, details });
+      const moved = await transaction(database, async (tx) => {
+        if (!(await move(tx))) return false;
+        await audit.record(tx, { ...entry, details });
+        return true;
       });
       const now = await get(keyId);
       if (now === undefined) throw unknownKey(keyId);
       const ended = endOf(now);
       if (ended !== undefined) throw ended;
+      if (!moved && action === 'key.restored') throw notSuspended(now);
       return now;
     } catch (error) {
       const told = refusal(error, key);
@@ -59,6 +62,14 @@ export function suspension(
       }),
     restore: (keyId, { reason }) => change(keyId, reason, 'key.restored', (tx) => unsuspendKey(tx, keyId)),
   };
+}
+
+function notSuspended({ id, version, projectName, status }: KeyVersion): KeyringError {
+  return new KeyringError(
+    'illegal_state',
+    `Version ${String(version)} of ${projectName} is ${status}, not suspended: there is nothing to restore.`,
+    { details: { keyId: id } },
+  );
 }
 
 /** Why a version is past being suspended or restored, if it is. */

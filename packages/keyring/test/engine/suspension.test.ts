@@ -66,7 +66,6 @@ test('a suspended version opens nothing until it is restored, and both are on th
   );
   expect(await codeOf(keyring.secrets.get(project.id, 'SECRET_2'))).toBe('key_disabled');
   expect((await keyring.keys.restore(retired.id, { reason: 'it does' })).status).toBe('deactivated');
-  expect((await keyring.keys.restore(retired.id, { reason: 'it does' })).status).toBe('deactivated');
   expect((await keyring.secrets.get(project.id, 'SECRET_2'))?.value).toBe('from before');
   expect(await auditSince(installation, before)).toEqual({ 'key.disabled': 1, 'key.restored': 1 });
   const [restored] = await keyring.audit.list({ projectId: project.id, limit: 1 });
@@ -121,6 +120,19 @@ test('refused is suspending the primary, a version that a row names, and one tha
     id,
   ]);
   expect(await codeOf(keyring.keys.disable(source, reason))).toBe('key_in_use');
+});
+
+test('refused is restoring a version that is not suspended, which says how it is', async () => {
+  const before = await auditPosition(installation);
+  await expect(keyring.keys.restore(retired.id, reason)).rejects.toMatchObject({
+    code: 'illegal_state',
+    message: expect.stringMatching(
+      /^Version 1 of .* is deactivated, not suspended: there is nothing to restore\.$/,
+    ) as string,
+  });
+  expect(await codeOf(keyring.keys.restore((await version(2)).id, reason))).toBe('illegal_state');
+  expect((await version(2)).status).toBe('active');
+  expect(await auditSince(installation, before)).toEqual({ 'key.restored (refused)': 2 });
 });
 
 test('refused is suspending or restoring a compromised version, or a destroyed one', async () => {
