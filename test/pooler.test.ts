@@ -147,7 +147,7 @@ describe.skipIf(!there).each([
     const [key] = await keyring.keys.list({ projectId: project.id });
     const { rotation } = await keyring.rotations.compromise(key?.id ?? '', { reason: 'test' });
     expect((await keyring.rotations.run(rotation?.id ?? '')).state).toBe('completed');
-    expect((await keyring.keys.exposure(key?.id ?? '')).length).toBe(4);
+    expect((await keyring.keys.exposure(key?.id ?? '')).secrets.length).toBe(4);
     await expectEverySecretFresh(on.installation, keyring, [project]);
   });
 

@@ -157,6 +157,20 @@ test('archive takes whole ranges to a file; the rest, and the file, verify; the 
   };
   expect(entries).toMatchObject([{ reason: 'kept elsewhere', details: { from: 1 } }]);
 
+  // What was replaced or deleted in there is in no exposure report of a version from before, which says so; later ones have all.
+  const { keys } = json(await run(['keys', 'list', '--json'])) as { keys: [{ id: string }] };
+  const exposure = async (...how: string[]) => await run(['exposure', keys[0].id, ...how]);
+  expect((await exposure()).stdout.toString()).toContain('This may not be all: the trail is archived until');
+  expect((await exposure('--csv')).stdout.toString()).toMatch(/^.*\r\n"","","INCOMPLETE: .*archived until/);
+  const { archivedUntil: until } = json(await exposure('--json')) as { archivedUntil: string };
+  await query(
+    database.adminUrl,
+    `with off as (select set_config('session_replication_role', 'replica', false))
+     update keyring.encryption_keys set created_at = $1::timestamptz + interval '1 second' from off`,
+    [until],
+  );
+  expect(json(await exposure('--json'))).toMatchObject({ archivedUntil: null });
+
   expect((await run(['audit', 'verify', '--archive', file])).stdout.toString()).toMatch(/^Intact: places 1 to/);
   const text = await readFile(file, 'utf8');
   const lines = text.split('\n');

@@ -133,14 +133,24 @@ it('keys: filtered, suspended, restored, compromised, exposed; not destroyed in 
   await post(`${at}/destroy`, reason, 409);
   expect((await post(`${at}/suspend`, reason)).json).toMatchObject({ status: 'suspended' });
   expect((await post(`${at}/restore`, reason)).json).toMatchObject({ status: 'deactivated' });
+  expect((await post(`${at}/restore`, reason, 409)).json).toMatchObject({ code: 'illegal_state' });
   expect((await post(`${at}/compromise`, reason)).json).toMatchObject({
     key: { status: 'compromised' },
     rotation: null,
   });
   expect((await get(`${at}/exposure`)).json.secrets).toMatchObject([{ name: 'STRIPE' }, {}, {}]);
+  expect((await get(`${at}/exposure`)).json).toMatchObject({ archivedUntil: null });
   const table = await get(`${at}/exposure?format=csv`);
   expect(table.headers.get('content-type')).toContain('text/csv');
   expect(table.text.split('\r\n')[0]).toBe('project,version,column,row,name,written,replaced');
+  expect(table.text).not.toContain('INCOMPLETE');
+  await query(api.adminUrl, `insert into keyring.audit_archives (through, note) values (1, 'of this test')`);
+  expect((await get(`${at}/exposure`)).json).toMatchObject({ archivedUntil: expect.stringMatching(/Z$/) as string });
+  expect((await get(`${at}/exposure?format=csv`)).text.split('\r\n')[1]).toMatch(/^acme,1,,,INCOMPLETE: .*archived/);
+  await query(
+    api.adminUrl,
+    `with off as (select set_config('session_replication_role', 'replica', false)) delete from keyring.audit_archives using off`,
+  );
 
   const emergency = await post('/api/keys/rotate', { projects: ['acme'], emergency: true, reason: 'leaked' }, 202);
   expect(emergency.json).toMatchObject({ trigger: 'compromise', pace: 'full' });

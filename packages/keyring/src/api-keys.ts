@@ -45,6 +45,15 @@ export interface ExposedSecret {
   readonly replacedAt: Date | undefined;
 }
 
+export interface Exposure {
+  readonly secrets: readonly ExposedSecret[];
+  /**
+   * The version is older than the end of what was archived of the trail: values that were replaced or deleted before this moment are in the
+   * archive, and may be missing here. Undefined: nothing is.
+   */
+  readonly archivedUntil: Date | undefined;
+}
+
 export interface Keys {
   /** By project name and version; `limit` projects (default 1,000, at most 10,000), and only those `among` (default: all). */
   list(options?: {
@@ -84,9 +93,8 @@ export interface Keys {
    */
   disable(keyId: string, options: { readonly reason: string }): Promise<KeyVersion>;
   /**
-   * Brings a suspended version back, at any time until it is destroyed, which its retention window forbids. No effect on one
-   * that is not suspended.
-   * @throws KeyringError `unknown_key`, `key_destroyed`; `illegal_state` for a compromised version.
+   * Brings a suspended version back, at any time until it is destroyed, which its retention window forbids.
+   * @throws KeyringError `unknown_key`, `key_destroyed`; `illegal_state` for a compromised version, and for one that is not suspended.
    */
   restore(keyId: string, options: { readonly reason: string }): Promise<KeyVersion>;
   /**
@@ -94,7 +102,7 @@ export interface Keys {
    * one too many than one too few; up to 100,000.
    * @throws KeyringError `unknown_key`.
    */
-  exposure(keyId: string): Promise<ExposedSecret[]>;
+  exposure(keyId: string): Promise<Exposure>;
 }
 
 /** What a compromise did. Rotation cannot un-leak a value: those of the exposure report must be changed at their source. */

@@ -1,4 +1,4 @@
-import type { ExposedSecret, Keyring } from '@meshhook/keyring';
+import type { ExposedSecret, Exposure, Keyring } from '@meshhook/keyring';
 import type { Command } from 'commander';
 import { leaf } from '../command.ts';
 import { detail, drive, requireEnd } from '../drive.ts';
@@ -37,10 +37,10 @@ export function registerCompromise(program: Command, app: App): void {
   ])
     .option('--csv', 'comma-separated values instead of a table')
     .action(async (id: string, { csv }: { csv?: boolean }) => {
-      const exposed = await withKeyring(app, async (keyring) =>
+      const exposure = await withKeyring(app, async (keyring) =>
         keyring.keys.exposure((await knownKey(keyring, id)).id),
       );
-      app.terminal.result({ exposed }, () => (csv === true ? asCsv(exposed) : report(app, exposed)));
+      app.terminal.result(asJson(exposure), () => (csv === true ? asCsv(exposure) : report(app, exposure)));
     });
 }
 
@@ -54,10 +54,10 @@ async function compromise(app: App, keyring: Keyring, id: string, reason: string
   terminal.say(line`Version ${key.version} of ${key.projectName} is compromised. Nothing new is under it from now on.`);
   for (const overtakenId of overtaken) terminal.say(`The rotation ${overtakenId} was overtaken for this project.`);
   const rotation = asked && (wait ? await drive(app, keyring, asked.id) : await detail(keyring, asked.id));
-  const exposed = await keyring.keys.exposure(key.id);
-  terminal.result({ key, rotation, overtaken, exposed }, () => {
+  const exposure = await keyring.keys.exposure(key.id);
+  terminal.result({ key, rotation, overtaken, ...asJson(exposure) }, () => {
     const moved = rotation === undefined ? 'No row was under it any more.' : rotationSummary(terminal, rotation);
-    return `${moved}\n\n${report(app, exposed)}`;
+    return `${moved}\n\n${report(app, exposure)}`;
   });
   if (rotation !== undefined && wait) requireEnd(rotation, 'completed');
 }
@@ -71,17 +71,31 @@ const columns: readonly Column<ExposedSecret>[] = [
   },
 ];
 
-function report({ terminal }: App, exposed: readonly ExposedSecret[]): string {
-  if (exposed.length === 0) return 'No value was ever under it.';
-  const rows = table(exposed, columns, (title) => terminal.style('bold', title));
-  return `${plural(exposed.length, 'value was', 'values were')} under it:\n${rows}\n\n${HONESTLY}`;
+function asJson({ secrets, archivedUntil }: Exposure) {
+  return { exposed: secrets, archivedUntil: archivedUntil ?? null };
+}
+
+function report({ terminal }: App, { secrets, archivedUntil }: Exposure): string {
+  const missing =
+    archivedUntil === undefined
+      ? ''
+      : `This may not be all: the trail is archived until ${instant(archivedUntil)}. Values that were replaced or deleted before are in\n` +
+        'the archive: look there for `secret.written` with the id of this key, too.';
+  if (secrets.length === 0) {
+    return missing === '' ? 'No value was ever under it.' : `No value is known to have been under it.\n${missing}`;
+  }
+  const rows = table(secrets, columns, (title) => terminal.style('bold', title));
+  const named = `${plural(secrets.length, 'value was', 'values were')} under it:\n${rows}`;
+  return [named, ...(missing === '' ? [] : [missing]), HONESTLY].join('\n\n');
 }
 
 /** RFC 4180. A name that a spreadsheet would take for a formula is quoted with an apostrophe first. */
-function asCsv(exposed: readonly ExposedSecret[]): string {
+function asCsv({ secrets, archivedUntil }: Exposure): string {
   const cell = (text: string): string => `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
-  const rows = exposed.map(({ label, rowId, name, writtenAt, replacedAt }) =>
+  const missing = `INCOMPLETE: the trail is archived until ${archivedUntil?.toISOString() ?? ''}; values replaced or deleted before may be missing`;
+  const rows = secrets.map(({ label, rowId, name, writtenAt, replacedAt }) =>
     [label, rowId, name ?? '', writtenAt?.toISOString() ?? '', replacedAt?.toISOString() ?? ''].map(cell).join(','),
   );
-  return ['column,row,name,written,replaced', ...rows].join('\r\n');
+  const warning = archivedUntil === undefined ? [] : [['', '', missing, '', ''].map(cell).join(',')];
+  return ['column,row,name,written,replaced', ...warning, ...rows].join('\r\n');
 }

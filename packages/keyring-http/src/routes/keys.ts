@@ -1,5 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi';
-import { KeyringError, type ExposedSecret, type KeyVersion, type Permission } from '@meshhook/keyring';
+import { KeyringError, type Exposure, type KeyVersion, type Permission } from '@meshhook/keyring';
 import type { Context } from 'hono';
 import { isPermittedIn, permit } from '../access/permit.ts';
 import { answers, bearer, refusals, routes, type ApiEnv } from '../api.ts';
@@ -8,6 +8,7 @@ import { pageOf, positionOf } from '../cursor.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
 import { idParam, noQuery, storedName } from '../schemas/common.ts';
 import { exposure, exposureQuery, key, keyList, keysQuery } from '../schemas/keys.ts';
+import { timeOrNull } from '../wire/common.ts';
 import { wireExposed, wireKey } from '../wire/keys.ts';
 
 const position = z.strictObject({ projectName: storedName, projectId: z.uuid(), version: z.int32() });
@@ -70,11 +71,15 @@ export function keyRoutes(options: ResolvedHandlerOptions) {
     .openapi(one, async (c) => c.json(wireKey(await requireKey(c, 'keys:read', c.req.valid('param').id)), 200))
     .openapi(exposed, async (c) => {
       const found = await requireKey(c, 'keys:read', c.req.valid('param').id);
-      const secrets = await c.var.keyring.keys.exposure(found.id);
+      const exposed = await c.var.keyring.keys.exposure(found.id);
       if (c.req.valid('query').format === 'json') {
-        return c.json({ key: wireKey(found), secrets: secrets.map(wireExposed) }, 200);
+        const { secrets, archivedUntil } = exposed;
+        return c.json(
+          { key: wireKey(found), secrets: secrets.map(wireExposed), archivedUntil: timeOrNull(archivedUntil) },
+          200,
+        );
       }
-      return c.body(exposureTable(found, secrets), 200, {
+      return c.body(exposureTable(found, exposed), 200, {
         'content-type': 'text/csv; charset=utf-8; header=present',
         'content-disposition': `attachment; filename="exposure-${found.id}.csv"`,
       });
@@ -88,11 +93,14 @@ export async function requireKey(c: Context<ApiEnv>, permission: Permission, id:
   throw new KeyringError('unknown_key', 'There is no such key.', { remedy: 'GET /api/keys lists them.' });
 }
 
-function exposureTable({ projectName, version }: KeyVersion, secrets: readonly ExposedSecret[]): string {
+/** Where something may be missing, the first row says so: who opens the file has nothing else. */
+function exposureTable({ projectName, version }: KeyVersion, { secrets, archivedUntil }: Exposure): string {
   const header = ['project', 'version', 'column', 'row', 'name', 'written', 'replaced'];
+  const missing = `INCOMPLETE: the trail is archived until ${archivedUntil?.toISOString() ?? ''}; values replaced or deleted before may be missing`;
+  const warning = archivedUntil === undefined ? [] : [[projectName, String(version), '', '', missing, '', '']];
   const rows = secrets.map((one) => [
     ...[projectName, String(version), one.label, one.rowId, one.name ?? ''],
     ...[one.writtenAt, one.replacedAt].map((date) => date?.toISOString() ?? ''),
   ]);
-  return csv([header, ...rows]);
+  return csv([header, ...warning, ...rows]);
 }

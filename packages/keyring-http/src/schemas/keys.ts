@@ -66,6 +66,10 @@ export const exposure = z
           replacedAt: time.nullable().openapi({ description: 'Null: it is the present value, or not known.' }),
         }),
       )
-      .openapi({ description: 'Values that were ever under the version: change them at their source. Up to 100,000.' }),
+      .openapi({ description: 'Values that were ever under the version: change them at their source.' }),
+    archivedUntil: time.nullable().openapi({
+      description:
+        'Values that were replaced or deleted before this moment may be missing: that part of the trail is archived. Null: none is.',
+    }),
   })
   .openapi('Exposure');

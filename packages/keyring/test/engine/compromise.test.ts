@@ -29,7 +29,7 @@ afterAll(() => installation.end());
 const activeKey = async (): Promise<string> =>
   (await keyring.keys.list({ projectId: project.id })).find((key) => key.active)?.id ?? '';
 const exposedNames = async (keyId: string): Promise<(string | undefined)[]> =>
-  (await keyring.keys.exposure(keyId)).map(({ name }) => name).sort();
+  (await keyring.keys.exposure(keyId)).secrets.map(({ name }) => name).sort();
 
 test('from the moment of a compromise nothing is written under the version, whoever has it cached', async () => {
   const leaked = await activeKey();
@@ -146,7 +146,7 @@ test('the exposure report names secrets that were deleted and restored, though t
   );
   const next = await keyring.rotations.request({ projects: [project.id] });
   await keyring.rotations.run(next.id);
-  const exposed = await keyring.keys.exposure(await activeKey());
+  const { secrets: exposed } = await keyring.keys.exposure(await activeKey());
   expect(exposed.map(({ rowId }) => rowId)).toContain(row?.id);
   expect(exposed).toHaveLength(project.secrets.size);
 });
@@ -164,7 +164,7 @@ test('the exposure report names rows of another table that have the ids of secre
       'a note',
     );
     await installation.sql('insert into public.notes values ($1, $2, $3, $4)', [rowId, project.id, envelope, keyId]);
-    const exposed = await keyring.keys.exposure(keyId);
+    const { secrets: exposed } = await keyring.keys.exposure(keyId);
     expect(exposed.filter(({ rowId: id }) => id === rowId).map(({ label }) => label)).toEqual([
       'secrets.value',
       'notes.note',
@@ -196,7 +196,7 @@ test('an exposure report is whole, however long', async () => {
      from generate_series(1, $3::int) n`,
     [project.id, await activeKey(), most],
   );
-  expect(await keyring.keys.exposure(await activeKey())).toHaveLength(most + project.secrets.size);
+  expect((await keyring.keys.exposure(await activeKey())).secrets).toHaveLength(most + project.secrets.size);
 });
 
 test('encryptions are accounted for before they happen, and a version that reached its limit is due and rotated', async () => {

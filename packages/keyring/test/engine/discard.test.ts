@@ -123,7 +123,7 @@ test('a discarded row is gone with its entry and on the record, and its rotation
 
 test('what was discarded is still told by the exposure report of its version', async () => {
   await keyring.quarantine.discard(row, reason);
-  const exposed = await keyring.keys.exposure(row.keyId ?? '');
+  const { secrets: exposed } = await keyring.keys.exposure(row.keyId ?? '');
   const one = exposed.find(({ name }) => name === 'SECRET_2');
   expect(one).toMatchObject({ rowId: row.rowId, replacedAt: expect.any(Date) });
 });

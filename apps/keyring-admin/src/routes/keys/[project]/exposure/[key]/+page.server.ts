@@ -5,8 +5,11 @@ import type { PageServerLoad } from './$types';
 const SHOWN = 500;
 
 export const load: PageServerLoad = async (event) => {
-  const { key, secrets } = await show(() =>
+  const { key, secrets, archivedUntil } = await show(() =>
     visitorApi(event).get<shapes.Exposure>(`/api/keys/${encodeURIComponent(event.params.key)}/exposure`),
   );
-  return { key, total: secrets.length, secrets: secrets.slice(0, SHOWN), now: new Date().toISOString() };
+  return {
+    ...{ key, archivedUntil, total: secrets.length, secrets: secrets.slice(0, SHOWN) },
+    now: new Date().toISOString(),
+  };
 };
