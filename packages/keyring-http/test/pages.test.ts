@@ -27,7 +27,7 @@ async function walk(address: string, member: string): Promise<Item[]> {
     const page = JSON.parse(answer.text) as { readonly [name: string]: Item[] } & { readonly next: string | null };
     expect(page[member]?.length).toBeLessThanOrEqual(2);
     seen.push(...(page[member] ?? []));
-    ({ next } = page as { readonly next: string | null });
+    ({ next } = page);
   }
   return seen;
 }
