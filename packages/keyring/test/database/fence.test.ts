@@ -36,6 +36,12 @@ const writes: Record<string, (by: Session, project: Project, key: string, row: s
       envelope(key),
       key,
     ]),
+  'update from another table': (by, project, key, row) =>
+    by.run(
+      `update public.secrets s set value_encrypted = $2, encryption_key_id = k.id
+       from keyring.encryption_keys k where k.id = $3 and k.project_id = $4 and s.id = $1`,
+      [row, envelope(key), key, project.id],
+    ),
   'merge that inserts': (by, project, key) => merge(by, project, key, randomUUID()),
   'merge that updates': (by, project, key, row) => merge(by, project, key, row),
   'insert on conflict do update, inserting': (by, project, key) => upsert(by, project, key, 'a new name'),
