@@ -3,6 +3,7 @@ import { inspect } from 'node:util';
 import type { Columns, Keyring } from '@meshhook/keyring';
 import { Pool } from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { bothWays, strikeEveryStatement } from '../engine/support/faults.ts';
 import { startInstallation, type Installation } from '../engine/support/installation.ts';
 import { auditPosition, auditSince, codeOf, expectHealthy, retire } from '../engine/support/world.ts';
 
@@ -248,6 +249,33 @@ describe('a ciphertext', () => {
     expect(await codeOf(fresh.columns.open(LABEL, { projectId, rowId }, envelope))).toBe('key_destroyed');
     expect((await fresh.columns.get(LABEL, { projectId, rowId }))?.value).toBe('whsec_old');
   });
+});
+
+test('a value whose writer loses any one statement is there or not, and the trail tells which', async () => {
+  const points = await strikeEveryStatement({
+    plans: bothWays,
+    async prepare() {
+      const owner = (await keyring.projects.create({ name: 'struck' })).id;
+      return { row: { projectId: owner, rowId: await addRow(randomUUID(), 'hooks', owner) } };
+    },
+    async act({ row }, fault) {
+      const struck = await installation.open({ wrap: (database) => fault.wrap(database) });
+      fault.arm();
+      await struck.columns.set(LABEL, row, 'one');
+      await struck.columns.set(LABEL, row, 'two');
+    },
+    async recover({ row }) {
+      const next = await installation.open();
+      const value = (await next.columns.get(LABEL, row))?.value;
+      expect([undefined, 'one', 'two']).toContain(value);
+      const told = await next.audit.list({ projectId: row.projectId, action: 'row.written' });
+      expect(told).toHaveLength([undefined, 'one', 'two'].indexOf(value));
+      await next.columns.set(LABEL, row, 'three');
+      expect((await next.columns.get(LABEL, row))?.value).toBe('three');
+    },
+  });
+  expect(points).toBeGreaterThan(20);
+  await expectHealthy(keyring);
 });
 
 describe('row ids', () => {
