@@ -111,7 +111,7 @@ test('an exposure report names values in columns: since when, and until when whe
   const later = await addRow();
   await columns.set(LABEL, { projectId, rowId: later }, 'three');
 
-  const secrets = await keyring.keys.exposure(old);
+  const { secrets } = await keyring.keys.exposure(old);
   expect(secrets.map(({ rowId, label }) => ({ rowId, label }))).toEqual(
     expect.arrayContaining([
       { rowId: replaced, label: LABEL },
