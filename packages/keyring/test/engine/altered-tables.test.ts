@@ -38,7 +38,8 @@ async function rotate(inSweep: readonly string[], inReadBack: readonly string[])
     { at: moved(LABEL), meet: () => installation.asOwner(...inSweep) },
     { at: readBack('public.tokens'), meet: () => installation.asOwner(...inReadBack) },
   );
-  const rotator = await installation.open({ sweepBatchSize: 2, wrap });
+  // One batch: no other is under way when a table is dropped.
+  const rotator = await installation.open({ wrap });
   const { id } = await rotator.rotations.request({ projects: 'all' });
   await rotator.rotations.run(id);
   return id;
