@@ -11,6 +11,8 @@ create role keyring_owner nosuper inherit nocreaterole nocreatedb nocanlogin nor
 
 create role keyring_service nosuper noinherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
 
+create role keyring_user nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
+
 create role service_role nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
 
 grant anon to schema_migrator with inherit false, set false, admin true;
@@ -19,6 +21,8 @@ grant authenticated to schema_migrator with inherit false, set false, admin true
 grant keyring_mover to schema_migrator with inherit true, set true, admin true;
 grant keyring_owner to schema_migrator with inherit true, set true, admin true;
 grant keyring_service to schema_migrator with inherit true, set true, admin true;
+grant keyring_user to keyring_service with inherit false, set true, admin false;
+grant keyring_user to schema_migrator with inherit false, set false, admin true;
 grant service_role to schema_migrator with inherit false, set false, admin true;
 
 create schema auth authorization schema_migrator;
@@ -33,6 +37,7 @@ comment on schema keyring is 'MeshHook Keyring: versioned keys, their rotation a
 grant usage on schema keyring to keyring_auditor;
 grant usage on schema keyring to keyring_mover;
 grant usage on schema keyring to keyring_service;
+grant usage on schema keyring to keyring_user;
 
 create schema keyring_jobs authorization keyring_owner;
 comment on schema keyring_jobs is 'MeshHook Keyring: pg-boss''s tables. They hold ids of rotations and projects, no names and no secrets';
@@ -99,24 +104,37 @@ alter table keyring.api_tokens force row level security;
 CREATE TRIGGER guard_api_token BEFORE UPDATE ON keyring.api_tokens FOR EACH ROW EXECUTE FUNCTION keyring.guard_api_token();
 create policy keyring_auditor on keyring.api_tokens for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.api_tokens for all to keyring_owner, keyring_service using (true) with check (true);
+create policy keyring_user on keyring.api_tokens for select to keyring_user using ((project_ids <@ ( SELECT keyring.projects_of_principal() AS projects_of_principal)));
 comment on table keyring.api_tokens is 'What a token may do, and its SHA-256. The token itself was shown once and is nowhere';
 comment on column keyring.api_tokens.project_ids is 'Null: in all projects';
 comment on column keyring.api_tokens.person is 'Who is answerable for it: the rule of two people takes it for this person';
 grant insert, select on table keyring.api_tokens to keyring_service;
 grant select on column keyring.api_tokens.id to keyring_auditor;
+grant select on column keyring.api_tokens.id to keyring_user;
 grant select on column keyring.api_tokens.name to keyring_auditor;
+grant select on column keyring.api_tokens.name to keyring_user;
 grant select on column keyring.api_tokens.role to keyring_auditor;
+grant select on column keyring.api_tokens.role to keyring_user;
 grant select on column keyring.api_tokens.permissions to keyring_auditor;
+grant select on column keyring.api_tokens.permissions to keyring_user;
 grant select on column keyring.api_tokens.project_ids to keyring_auditor;
+grant select on column keyring.api_tokens.project_ids to keyring_user;
 grant select on column keyring.api_tokens.person to keyring_auditor;
+grant select on column keyring.api_tokens.person to keyring_user;
 grant select on column keyring.api_tokens.created_by to keyring_auditor;
+grant select on column keyring.api_tokens.created_by to keyring_user;
 grant select on column keyring.api_tokens.created_at to keyring_auditor;
+grant select on column keyring.api_tokens.created_at to keyring_user;
 grant select on column keyring.api_tokens.expires_at to keyring_auditor;
+grant select on column keyring.api_tokens.expires_at to keyring_user;
 grant select on column keyring.api_tokens.last_used_at to keyring_auditor;
+grant select on column keyring.api_tokens.last_used_at to keyring_user;
 grant update on column keyring.api_tokens.last_used_at to keyring_service;
 grant select on column keyring.api_tokens.revoked_at to keyring_auditor;
+grant select on column keyring.api_tokens.revoked_at to keyring_user;
 grant update on column keyring.api_tokens.revoked_at to keyring_service;
 grant select on column keyring.api_tokens.revoked_by to keyring_auditor;
+grant select on column keyring.api_tokens.revoked_by to keyring_user;
 grant update on column keyring.api_tokens.revoked_by to keyring_service;
 
 create table keyring.approvals (
@@ -258,11 +276,13 @@ create policy keyring_append on keyring.audit_log for insert to keyring_owner, k
 create policy keyring_archive on keyring.audit_log for delete to keyring_owner using (true);
 create policy keyring_auditor on keyring.audit_log for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.audit_log for select to keyring_owner, keyring_service using (true);
+create policy keyring_user on keyring.audit_log for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
 comment on column keyring.audit_log.subject is 'What it was done to, as kind:id (project:…, key:…, secret:…, rotation:…)';
 comment on column keyring.audit_log.principal_kind is 'What the actor is. Null: written before kinds were';
 comment on column keyring.audit_log.source_address is 'Where the request came from, as far as it was told';
 grant select on table keyring.audit_log to keyring_auditor;
 grant select on table keyring.audit_log to keyring_service;
+grant select on table keyring.audit_log to keyring_user;
 grant insert on column keyring.audit_log.actor to keyring_service;
 grant insert on column keyring.audit_log.action to keyring_service;
 grant insert on column keyring.audit_log.outcome to keyring_service;
@@ -442,32 +462,48 @@ CREATE TRIGGER keyring_fence_insert AFTER INSERT ON keyring.encryption_keys REFE
 CREATE TRIGGER keyring_fence_update AFTER UPDATE ON keyring.encryption_keys REFERENCING OLD TABLE AS replaced NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION keyring.fence_wrapped_keys();
 create policy keyring_auditor on keyring.encryption_keys for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.encryption_keys for all to keyring_owner, keyring_service using (true) with check (true);
+create policy keyring_user on keyring.encryption_keys for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
 comment on column keyring.encryption_keys.wrapped_key is 'The key in an envelope under wrapping_key_id; null once destroyed';
 comment on column keyring.encryption_keys.fingerprint is 'Key check value (HKDF), verified at every unwrap; kept for ever';
 comment on column keyring.encryption_keys.retention_until is 'Fixed when the version is retired; destroy is refused before it';
 grant insert, select on table keyring.encryption_keys to keyring_service;
 grant select on column keyring.encryption_keys.id to keyring_auditor;
+grant select on column keyring.encryption_keys.id to keyring_user;
 grant select on column keyring.encryption_keys.project_id to keyring_auditor;
+grant select on column keyring.encryption_keys.project_id to keyring_user;
 grant select on column keyring.encryption_keys.version to keyring_auditor;
+grant select on column keyring.encryption_keys.version to keyring_user;
 grant select on column keyring.encryption_keys.state to keyring_auditor;
+grant select on column keyring.encryption_keys.state to keyring_user;
 grant update on column keyring.encryption_keys.state to keyring_service;
 grant select on column keyring.encryption_keys.algorithm to keyring_auditor;
+grant select on column keyring.encryption_keys.algorithm to keyring_user;
 grant update on column keyring.encryption_keys.wrapped_key to keyring_service;
 grant select on column keyring.encryption_keys.wrapping_key_id to keyring_auditor;
+grant select on column keyring.encryption_keys.wrapping_key_id to keyring_user;
 grant update on column keyring.encryption_keys.wrapping_key_id to keyring_service;
 grant select on column keyring.encryption_keys.fingerprint to keyring_auditor;
+grant select on column keyring.encryption_keys.fingerprint to keyring_user;
 grant select on column keyring.encryption_keys.created_at to keyring_auditor;
+grant select on column keyring.encryption_keys.created_at to keyring_user;
 grant select on column keyring.encryption_keys.activated_at to keyring_auditor;
+grant select on column keyring.encryption_keys.activated_at to keyring_user;
 grant select on column keyring.encryption_keys.deactivated_at to keyring_auditor;
+grant select on column keyring.encryption_keys.deactivated_at to keyring_user;
 grant select on column keyring.encryption_keys.disabled_at to keyring_auditor;
+grant select on column keyring.encryption_keys.disabled_at to keyring_user;
 grant update on column keyring.encryption_keys.disabled_at to keyring_service;
 grant select on column keyring.encryption_keys.compromised_at to keyring_auditor;
+grant select on column keyring.encryption_keys.compromised_at to keyring_user;
 grant update on column keyring.encryption_keys.compromised_at to keyring_service;
 grant select on column keyring.encryption_keys.rolled_back_at to keyring_auditor;
+grant select on column keyring.encryption_keys.rolled_back_at to keyring_user;
 grant update on column keyring.encryption_keys.rolled_back_at to keyring_service;
 grant select on column keyring.encryption_keys.retention_until to keyring_auditor;
+grant select on column keyring.encryption_keys.retention_until to keyring_user;
 grant update on column keyring.encryption_keys.retention_until to keyring_service;
 grant select on column keyring.encryption_keys.destroyed_at to keyring_auditor;
+grant select on column keyring.encryption_keys.destroyed_at to keyring_user;
 grant update on column keyring.encryption_keys.destroyed_at to keyring_service;
 
 create table keyring.grants (
@@ -494,9 +530,11 @@ CREATE INDEX grants_project ON keyring.grants USING btree (project_id) WHERE (pr
 CREATE TRIGGER guard_admins BEFORE INSERT OR DELETE ON keyring.grants FOR EACH ROW EXECUTE FUNCTION keyring.guard_admins();
 create policy keyring_auditor on keyring.grants for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.grants for all to keyring_owner, keyring_service using (true) with check (true);
+create policy keyring_user on keyring.grants for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
 comment on table keyring.grants is 'Which person has which role, in a project or (null) in all of them. The owner of a project is not here: projects.owner says it';
 grant delete, insert, select on table keyring.grants to keyring_service;
 grant select on table keyring.grants to keyring_auditor;
+grant select on table keyring.grants to keyring_user;
 
 create table keyring.idempotency_keys (
   key_digest bytea not null,
@@ -621,9 +659,11 @@ alter table keyring.key_usage enable row level security;
 alter table keyring.key_usage force row level security;
 CREATE TRIGGER guard_key_usage BEFORE UPDATE ON keyring.key_usage FOR EACH ROW EXECUTE FUNCTION keyring.guard_key_usage();
 create policy keyring_roles on keyring.key_usage for all to keyring_owner, keyring_service using (true) with check (true);
+create policy keyring_user on keyring.key_usage for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
 comment on table keyring.key_usage is 'No foreign key to encryption_keys: those are of columns with ciphertext, and the registry is checked against them';
 comment on column keyring.key_usage.reserved is 'Encryptions that processes may have made; at most one block a process too many';
 grant insert, select, update on table keyring.key_usage to keyring_service;
+grant select on table keyring.key_usage to keyring_user;
 
 create table keyring.keyrings (
   project_id uuid not null,
@@ -645,10 +685,12 @@ CREATE TRIGGER note_promotion AFTER INSERT ON keyring.keyrings FOR EACH ROW EXEC
 CREATE TRIGGER note_promotions AFTER UPDATE ON keyring.keyrings REFERENCING OLD TABLE AS replaced NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION keyring.note_promotions();
 create policy keyring_auditor on keyring.keyrings for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.keyrings for all to keyring_owner, keyring_service using (true) with check (true);
+create policy keyring_user on keyring.keyrings for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
 comment on table keyring.keyrings is 'One row a project: the pointer to its primary version, hence exactly one primary';
 comment on column keyring.keyrings.primary_made_at is 'When the primary version was made: created_at of it, set by guard_keyring';
 grant insert, select on table keyring.keyrings to keyring_service;
 grant select on table keyring.keyrings to keyring_auditor;
+grant select on table keyring.keyrings to keyring_user;
 grant update on column keyring.keyrings.primary_key_id to keyring_service;
 grant update on column keyring.keyrings.promoted_at to keyring_service;
 
@@ -731,8 +773,10 @@ alter table keyring.quarantine owner to keyring_owner;
 alter table keyring.quarantine enable row level security;
 alter table keyring.quarantine force row level security;
 create policy keyring_roles on keyring.quarantine for all to keyring_owner, keyring_service using (true) with check (true);
+create policy keyring_user on keyring.quarantine for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
 comment on table keyring.quarantine is 'Rows that would not open, with a reason and never a value. Gone once they open';
 grant delete, insert, select, update on table keyring.quarantine to keyring_service;
+grant select on table keyring.quarantine to keyring_user;
 
 create table keyring.receipts (
   rotation_id uuid not null,
@@ -753,9 +797,11 @@ CREATE TRIGGER receipts_are_kept BEFORE DELETE OR UPDATE ON keyring.receipts FOR
 CREATE TRIGGER receipts_are_not_truncated BEFORE TRUNCATE ON keyring.receipts FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_receipt_change();
 create policy keyring_auditor on keyring.receipts for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.receipts for all to keyring_owner, keyring_service using (true) with check (true);
+create policy keyring_user on keyring.receipts for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
 comment on table keyring.receipts is 'What a finalized project proved, as signed. No foreign key to projects: a receipt outlives its project';
 grant insert, select on table keyring.receipts to keyring_service;
 grant select on table keyring.receipts to keyring_auditor;
+grant select on table keyring.receipts to keyring_user;
 
 create table keyring.restore_doors (
   transaction_id xid8 not null,
@@ -854,12 +900,14 @@ alter table keyring.rotation_policies replica identity full;
 CREATE TRIGGER guard_retention BEFORE INSERT OR DELETE OR UPDATE ON keyring.rotation_policies FOR EACH ROW EXECUTE FUNCTION keyring.guard_retention();
 create policy keyring_auditor on keyring.rotation_policies for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.rotation_policies for all to keyring_owner, keyring_service using (true) with check (true);
+create policy keyring_user on keyring.rotation_policies for select to keyring_user using (((project_id IS NULL) OR (project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest))));
 comment on column keyring.rotation_policies.project_id is 'Null is the default for every project without a row of its own';
 comment on column keyring.rotation_policies.jitter is 'How far before its age is reached a version may be due, each project at its own place. Null: a tenth of the age, 7 days at most';
 comment on column keyring.rotation_policies.quiet_hours is 'Null: rotations begin at any time. Otherwise a time zone with windows of days and times, or with a cron expression';
 comment on column keyring.rotation_policies.revision is 'Changes are compare-and-set on it';
 grant delete, insert, select, update on table keyring.rotation_policies to keyring_service;
 grant select on table keyring.rotation_policies to keyring_auditor;
+grant select on table keyring.rotation_policies to keyring_user;
 
 create table keyring.rotation_projects (
   rotation_id uuid not null,
@@ -893,9 +941,11 @@ CREATE UNIQUE INDEX one_open_rotation_per_project ON keyring.rotation_projects U
 CREATE TRIGGER guard_rotation_project BEFORE UPDATE ON keyring.rotation_projects FOR EACH ROW EXECUTE FUNCTION keyring.guard_rotation_project();
 create policy keyring_auditor on keyring.rotation_projects for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.rotation_projects for all to keyring_owner, keyring_service using (true) with check (true);
+create policy keyring_user on keyring.rotation_projects for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
 comment on table keyring.rotation_projects is 'No foreign key to projects: what a rotation did outlives the project. The name is kept as it was';
 grant insert, select, update on table keyring.rotation_projects to keyring_service;
 grant select on table keyring.rotation_projects to keyring_auditor;
+grant select on table keyring.rotation_projects to keyring_user;
 
 create table keyring.rotations (
   id uuid not null,
@@ -931,10 +981,12 @@ CREATE INDEX rotations_ended ON keyring.rotations USING btree (finished_at) INCL
 CREATE INDEX rotations_open ON keyring.rotations USING btree (requested_at) WHERE (state = ANY (ARRAY['requested'::text, 'running'::text, 'paused'::text, 'blocked'::text, 'rolling_back'::text]));
 create policy keyring_auditor on keyring.rotations for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.rotations for all to keyring_owner, keyring_service using (true) with check (true);
+create policy keyring_user on keyring.rotations for select to keyring_user using ((id IN ( SELECT keyring.rotations_of_principal() AS rotations_of_principal)));
 comment on column keyring.rotations.max_rate is 'Rows a second, for each process that works on it';
 comment on column keyring.rotations.planned_for is 'Of one that was asked for by a policy: when the first of its projects might have begun. Later than that by more than minutes, it was late';
 grant insert, select, update on table keyring.rotations to keyring_service;
 grant select on table keyring.rotations to keyring_auditor;
+grant select on table keyring.rotations to keyring_user;
 
 create table keyring.schedule_turns (
   task text not null,
@@ -1008,6 +1060,7 @@ create view keyring.scheduled_projects (
 alter view keyring.scheduled_projects owner to keyring_owner;
 comment on view keyring.scheduled_projects is 'The primary version of every project, when it is due by age, and when its age reaches that of the policy (promised)';
 grant select on view keyring.scheduled_projects to keyring_service;
+grant select on view keyring.scheduled_projects to keyring_user;
 
 create table keyring.sessions (
   id uuid not null default gen_random_uuid(),
@@ -1073,12 +1126,15 @@ CREATE TRIGGER keys_are_not_truncated BEFORE TRUNCATE ON keyring.signing_keys FO
 CREATE TRIGGER signing_keys_are_kept BEFORE DELETE ON keyring.signing_keys FOR EACH ROW EXECUTE FUNCTION keyring.refuse_receipt_change();
 create policy keyring_auditor on keyring.signing_keys for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.signing_keys for all to keyring_owner, keyring_service using (true) with check (true);
+create policy keyring_user on keyring.signing_keys for select to keyring_user using (true);
 comment on table keyring.signing_keys is 'Ed25519 keys that sign receipts; the newest signs, every public half verifies';
 grant insert, select on table keyring.signing_keys to keyring_service;
 grant select on column keyring.signing_keys.id to keyring_auditor;
+grant select on column keyring.signing_keys.id to keyring_user;
 grant select on column keyring.signing_keys.version to keyring_auditor;
 grant select on column keyring.signing_keys.algorithm to keyring_auditor;
 grant select on column keyring.signing_keys.public_key to keyring_auditor;
+grant select on column keyring.signing_keys.public_key to keyring_user;
 grant update on column keyring.signing_keys.wrapped_key to keyring_service;
 grant select on column keyring.signing_keys.wrapping_key_id to keyring_auditor;
 grant update on column keyring.signing_keys.wrapping_key_id to keyring_service;
@@ -1549,6 +1605,8 @@ create policy "Keyring definers hold projects, unchanged" on public.projects for
 create policy "Keyring definers see every project" on public.projects for select to keyring_owner using (true);
 create policy "Keyring service creates projects" on public.projects for insert to keyring_service with check (true);
 create policy "Keyring service sees every project" on public.projects for select to keyring_service using (true);
+create policy "Keyring users see projects" on public.projects for select to keyring_user using (true);
+create policy "Keyring users see their own" on public.projects as restrictive for select to keyring_user using ((id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
 create policy "Users can create own projects" on public.projects for insert to public with check ((owner = auth.uid()));
 create policy "Users can delete own projects" on public.projects for delete to public using ((owner = auth.uid()));
 create policy "Users can update own projects" on public.projects for update to public using ((owner = auth.uid())) with check ((owner = auth.uid()));
@@ -1559,9 +1617,13 @@ grant delete, insert, select, update on table public.projects to authenticated;
 grant insert, select on table public.projects to keyring_service;
 grant references, select on table public.projects to keyring_owner;
 grant select on column public.projects.id to keyring_auditor;
+grant select on column public.projects.id to keyring_user;
 grant select on column public.projects.owner to keyring_auditor;
+grant select on column public.projects.owner to keyring_user;
 grant select on column public.projects.name to keyring_auditor;
+grant select on column public.projects.name to keyring_user;
 grant select on column public.projects.created_at to keyring_auditor;
+grant select on column public.projects.created_at to keyring_user;
 grant update on column public.projects.updated_at to keyring_owner;
 
 create table public.secrets (
@@ -1600,6 +1662,8 @@ create policy keyring_mover_reads on public.secrets for select to keyring_mover 
 create policy keyring_mover_writes on public.secrets for update to keyring_mover using (true) with check (true);
 create policy keyring_owner on public.secrets for select to keyring_owner using (true);
 create policy keyring_service on public.secrets for all to keyring_service using (true) with check (true);
+create policy keyring_user on public.secrets for select to keyring_user using (true);
+create policy keyring_user_sight on public.secrets as restrictive for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
 comment on table public.secrets is 'Credentials of workflows, one row a name; the values are ciphertext';
 comment on column public.secrets.encryption_key_id is 'The key version value_encrypted is under; null: not encrypted yet';
 comment on column public.secrets.value_written_at is 'When the value was last set; re-encrypting it does not change this';
@@ -1609,23 +1673,31 @@ grant delete, insert, select, update on table public.secrets to keyring_service;
 grant select on column public.secrets.id to authenticated;
 grant select on column public.secrets.id to keyring_mover;
 grant select on column public.secrets.id to keyring_owner;
+grant select on column public.secrets.id to keyring_user;
 grant select on column public.secrets.id to service_role;
 grant select on column public.secrets.project_id to authenticated;
 grant select on column public.secrets.project_id to keyring_mover;
 grant select on column public.secrets.project_id to keyring_owner;
+grant select on column public.secrets.project_id to keyring_user;
 grant select on column public.secrets.project_id to service_role;
+grant select on column public.secrets.key to keyring_user;
 grant select, update on column public.secrets.key to authenticated;
 grant select, update on column public.secrets.key to service_role;
+grant select on column public.secrets.value_encrypted to keyring_user;
 grant select, update on column public.secrets.value_encrypted to keyring_mover;
 grant select on column public.secrets.created_at to authenticated;
+grant select on column public.secrets.created_at to keyring_user;
 grant select on column public.secrets.created_at to service_role;
 grant select on column public.secrets.updated_at to authenticated;
+grant select on column public.secrets.updated_at to keyring_user;
 grant select on column public.secrets.updated_at to service_role;
 grant select on column public.secrets.encryption_key_id to authenticated;
 grant select on column public.secrets.encryption_key_id to keyring_owner;
+grant select on column public.secrets.encryption_key_id to keyring_user;
 grant select on column public.secrets.encryption_key_id to service_role;
 grant select, update on column public.secrets.encryption_key_id to keyring_mover;
 grant select on column public.secrets.value_written_at to authenticated;
+grant select on column public.secrets.value_written_at to keyring_user;
 grant select on column public.secrets.value_written_at to service_role;
 
 create table supabase_migrations.schema_migrations (
@@ -2019,6 +2091,18 @@ AS $function$
 alter function keyring.exposed_secrets(uuid) owner to keyring_owner;
 comment on function keyring.exposed_secrets(uuid) is 'Values of a project that were ever under this version; no times where only the row itself is known';
 grant execute on function keyring.exposed_secrets(uuid) to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring.exposed_secrets_in_sight(of_key uuid)
+ RETURNS TABLE(label text, row_id text, name text, written_at timestamp with time zone, replaced_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+    select e.* from keyring.encryption_keys k, keyring.exposed_secrets(k.id) e
+    where k.id = of_key and k.project_id = any (keyring.projects_of_principal())
+  $function$;
+alter function keyring.exposed_secrets_in_sight(uuid) owner to keyring_owner;
+grant execute on function keyring.exposed_secrets_in_sight(uuid) to keyring_user;
 
 CREATE OR REPLACE FUNCTION keyring.fence_secrets__value()
  RETURNS trigger
@@ -3058,6 +3142,7 @@ AS $function$
 alter function keyring.not_asked_before(uuid,timestamp with time zone) owner to keyring_owner;
 comment on function keyring.not_asked_before(uuid,timestamp with time zone) is 'When a project is due again whose rotation did not complete since its version was promoted: 24 hours after it was turned back or canceled; 1, 2, 4 hours and so on, 24 at most, after it failed. Null: at once';
 grant execute on function keyring.not_asked_before(uuid,timestamp with time zone) to keyring_service;
+grant execute on function keyring.not_asked_before(uuid,timestamp with time zone) to keyring_user;
 
 CREATE OR REPLACE FUNCTION keyring.note_keyring_end()
  RETURNS trigger
@@ -3168,6 +3253,54 @@ AS $function$ select pg_catalog.uuid_hash_extended(project, 5577006791947779410)
 alter function keyring.project_lock(uuid) owner to keyring_owner;
 grant execute on function keyring.project_lock(uuid) to keyring_service;
 
+CREATE OR REPLACE FUNCTION keyring.projects_of_principal()
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  declare
+    the_principal pg_catalog.text := pg_catalog.current_setting('keyring.principal', true);
+    noted pg_catalog.text := pg_catalog.current_setting('keyring.sight', true);
+    the_person pg_catalog.text := the_principal;
+    of_token pg_catalog.uuid[];
+    found_projects pg_catalog.uuid[];
+  begin
+    if pg_catalog.starts_with(noted, the_principal || ' ') then
+      return pg_catalog.substr(noted, pg_catalog.length(the_principal) + 2)::pg_catalog.uuid[];
+    end if;
+    if pg_catalog.starts_with(the_principal, 'token:') then
+      select t.project_ids, t.person into of_token, the_person from keyring.api_tokens t
+        where t.id = pg_catalog.substr(the_principal, 7)::pg_catalog.uuid
+          and t.revoked_at is null and t.expires_at > pg_catalog.clock_timestamp();
+    end if;
+    found_projects := array(
+      select p.id from public.projects p
+      where p.owner = case
+          when the_person ~ '^user:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+          then pg_catalog.substr(the_person, 6)::pg_catalog.uuid
+        end
+      union all
+      select g.project_id from keyring.grants g where g.person = the_person and g.project_id is not null);
+    -- A token that is somebody's does no more than they may by now; one that is nobody's, what was said when it was made.
+    if of_token is not null then
+      if the_person !~ '^(user|person):' or exists (
+        select from keyring.grants g where g.person = the_person and g.project_id is null)
+      then
+        found_projects := of_token;
+      else
+        found_projects := array(
+          select pg_catalog.unnest(of_token) intersect select pg_catalog.unnest(found_projects));
+      end if;
+    end if;
+    noted := pg_catalog.set_config('keyring.sight', the_principal || ' ' || found_projects::pg_catalog.text, true);
+    return found_projects;
+  end
+  $function$;
+alter function keyring.projects_of_principal() owner to keyring_owner;
+comment on function keyring.projects_of_principal() is 'The projects of the principal that this transaction reads for: what keyring_user sees rows of';
+grant execute on function keyring.projects_of_principal() to keyring_user;
+
 CREATE OR REPLACE FUNCTION keyring.reference_counts(of_project uuid DEFAULT NULL::uuid)
  RETURNS TABLE(project_id uuid, encryption_key_id uuid, label text, row_count bigint)
  LANGUAGE plpgsql
@@ -3196,6 +3329,18 @@ AS $function$
 alter function keyring.reference_counts(uuid) owner to keyring_owner;
 comment on function keyring.reference_counts(uuid) is 'Rows per project, key version and registered column; a null key id counts rows not encrypted yet';
 grant execute on function keyring.reference_counts(uuid) to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring.reference_counts_in_sight(of_projects uuid[])
+ RETURNS TABLE(project_id uuid, encryption_key_id uuid, label text, row_count bigint)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+    select * from keyring.reference_counts_of(
+      array(select pg_catalog.unnest(of_projects) intersect select pg_catalog.unnest(keyring.projects_of_principal())))
+  $function$;
+alter function keyring.reference_counts_in_sight(uuid[]) owner to keyring_owner;
+grant execute on function keyring.reference_counts_in_sight(uuid[]) to keyring_user;
 
 CREATE OR REPLACE FUNCTION keyring.reference_counts_of(of_projects uuid[])
  RETURNS TABLE(project_id uuid, encryption_key_id uuid, label text, row_count bigint)
@@ -3522,6 +3667,24 @@ AS $function$ select 5577006791947779412::pg_catalog.int8 $function$;
 alter function keyring.roots_lock() owner to keyring_owner;
 comment on function keyring.roots_lock() is 'Whoever takes a way into a wrapping key away has it alone: two would each leave the other';
 
+CREATE OR REPLACE FUNCTION keyring.rotations_of_principal()
+ RETURNS SETOF uuid
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER ROWS 100
+ SET search_path TO ''
+AS $function$
+  declare
+    own pg_catalog.uuid[] := keyring.projects_of_principal();
+  begin
+    return query
+      select r.rotation_id from (select distinct g.rotation_id from keyring.rotation_projects g where g.project_id = any (own)) r
+      where not exists (select from keyring.rotation_projects o where o.rotation_id = r.rotation_id and o.project_id <> all (own));
+  end
+  $function$;
+alter function keyring.rotations_of_principal() owner to keyring_owner;
+comment on function keyring.rotations_of_principal() is 'Rotations that have no project but the principal''s';
+grant execute on function keyring.rotations_of_principal() to keyring_user;
+
 CREATE OR REPLACE FUNCTION keyring.schema_version()
  RETURNS text
  LANGUAGE sql
@@ -3530,6 +3693,44 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
 AS $function$ select '20261128000661' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
+
+CREATE OR REPLACE FUNCTION keyring.seen_exposed_secrets(of_key uuid)
+ RETURNS TABLE(label text, row_id text, name text, written_at timestamp with time zone, replaced_at timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  begin
+    if current_user = 'keyring_user' then
+      return query select * from keyring.exposed_secrets_in_sight(of_key);
+    else
+      return query select * from keyring.exposed_secrets(of_key);
+    end if;
+  end
+  $function$;
+alter function keyring.seen_exposed_secrets(uuid) owner to keyring_owner;
+comment on function keyring.seen_exposed_secrets(uuid) is 'exposed_secrets, for keyring_user of a version that it sees';
+grant execute on function keyring.seen_exposed_secrets(uuid) to keyring_service;
+grant execute on function keyring.seen_exposed_secrets(uuid) to keyring_user;
+
+CREATE OR REPLACE FUNCTION keyring.seen_reference_counts(of_projects uuid[])
+ RETURNS TABLE(project_id uuid, encryption_key_id uuid, label text, row_count bigint)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  begin
+    if current_user = 'keyring_user' then
+      return query select * from keyring.reference_counts_in_sight(of_projects);
+    else
+      return query select * from keyring.reference_counts_of(of_projects);
+    end if;
+  end
+  $function$;
+alter function keyring.seen_reference_counts(uuid[]) owner to keyring_owner;
+comment on function keyring.seen_reference_counts(uuid[]) is 'reference_counts_of, for keyring_user of those projects that it sees';
+grant execute on function keyring.seen_reference_counts(uuid[]) to keyring_service;
+grant execute on function keyring.seen_reference_counts(uuid[]) to keyring_user;
 
 CREATE OR REPLACE FUNCTION keyring.two_person_rule()
  RETURNS boolean

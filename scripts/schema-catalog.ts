@@ -7,7 +7,15 @@
 import type pg from 'pg';
 
 /** The roles our migrations make or grant to; of other roles only those that own or are granted something are named. */
-const roles = ['anon', 'authenticated', 'service_role', 'keyring_owner', 'keyring_mover', 'keyring_service'];
+const roles = [
+  'anon',
+  'authenticated',
+  'service_role',
+  'keyring_owner',
+  'keyring_mover',
+  'keyring_service',
+  'keyring_user',
+];
 
 /** What a relation of `pg_class` may be for the dump to know it. Any other kind fails rather than being left out. */
 const knownKinds = ['r', 'p', 'v', 'm', 'i', 'I', 'S', 't'];

@@ -113,6 +113,39 @@ describe.skipIf(!there).each([
     await expectEverySecretFresh(on.installation, other, [project]);
   });
 
+  claim('a user reads under an identity of their own, beside a service, and leaves it on no connection', async () => {
+    const [ada, bob] = [randomUUID(), randomUUID()];
+    const [hers, his] = await Promise.all(
+      [ada, bob].map(async (owner) => {
+        const { id } = await keyring.projects.create({ name: owner, owner });
+        await keyring.secrets.put(id, 'KEY', owner);
+        return id;
+      }),
+    );
+    const sights = [ada, bob].map((owner) => keyring.seenBy(`user:${owner}`));
+    await Promise.all(
+      Array.from({ length: 40 }, async (_, time) => {
+        const [own, foreign] = time % 2 === 0 ? [hers, his] : [his, hers];
+        const sight = sights[time % 2]!;
+        expect((await sight.secrets.get(own!, 'KEY'))?.value).toBe([ada, bob][time % 2]);
+        expect(await sight.secrets.get(foreign!, 'KEY')).toBeUndefined();
+        expect((await sight.overview()).projects.total).toBe(1);
+        expect((await sight.projects.list()).map(({ id }) => id)).toEqual([own]);
+        expect((await keyring.secrets.get(foreign!, 'KEY'))?.value).toBe([bob, ada][time % 2]);
+      }),
+    );
+    const left = await Promise.all(
+      Array.from({ length: 8 }, () =>
+        query(
+          on.pooler.url,
+          `select current_user = session_user as oneself, nullif(current_setting('keyring.principal', true), '') as principal,
+             nullif(current_setting('keyring.sight', true), '') as sight, current_setting('transaction_read_only') as read_only`,
+        ),
+      ),
+    );
+    for (const rows of left) expect(rows).toEqual([{ oneself: true, principal: null, sight: null, read_only: 'off' }]);
+  });
+
   claim('a rotation is paused, resumed by another process, and completes', async () => {
     const project = await makeProject(on.installation, keyring, { secrets: 6 });
     const { id } = await keyring.rotations.request({ projects: [project.id] });

@@ -1,5 +1,5 @@
 import { OpenAPIHono, type z } from '@hono/zod-openapi';
-import type { Keyring, Project } from '@meshhook/keyring';
+import type { Keyring, Project, Sight } from '@meshhook/keyring';
 import type { Principal } from './access/principal.ts';
 import { problem, statusOfCode, type ProblemCode } from './problems.ts';
 import { problemSchema } from './schemas/problem.ts';
@@ -13,6 +13,8 @@ export interface ApiEnv {
     principal: Principal;
     /** Acts in the principal's name. */
     keyring: Keyring;
+    /** What the principal sees: for looking, also before something is done. */
+    sight: Sight;
     /** The project that the request names, where `permit` was told how to find it and it names one. */
     project: Project | undefined;
   };

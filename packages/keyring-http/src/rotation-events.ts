@@ -26,11 +26,15 @@ export const rotationEventsDefaults: RotationEventsOptions = {
   maxStreamsEach: 50,
 };
 
-/** What is asked of the keyring. */
-export interface Rotating {
-  standing(rotationId: string): Promise<Rotation | undefined>;
-  probeRead(): Promise<number | undefined>;
+/** With whose eyes a rotation is looked at. */
+export interface RotationSight {
+  /** Whose are the same have the same name; undefined is everybody's who sees the whole instance. */
+  readonly name: string | undefined;
+  readonly standing: (rotationId: string) => Promise<Rotation | undefined>;
 }
+
+/** Times a read of any secret, as services have it. Undefined when there is none. */
+export type ProbeRead = () => Promise<number | undefined>;
 
 // Asking takes at most a tenth of the time.
 const RESTS = 9;
@@ -46,23 +50,24 @@ export interface Audience {
   readonly person: string;
   /** The id of the last event that they have. */
   readonly known: string | undefined;
+  readonly sight: RotationSight;
   /** May they listen, as of now? Asked before anything is told, so that whoever may no more is told nothing. */
   readonly may: () => Promise<boolean>;
 }
 
 /**
- * Tells listeners how rotations stand, by one poll of the database for all who listen to the same one. An event tells everything,
+ * Tells listeners how rotations stand, by one poll of the database for all who listen to the same one with the same eyes. An event tells everything,
  * and its id is derived from that: so any process can go on where another one stopped, and nobody is told what they know.
  */
 export class RotationEvents {
   readonly #followed = new Map<string, FollowedRotation>();
-  readonly #rotating: Rotating;
   readonly #options: RotationEventsOptions;
+  readonly #probeRead: ProbeRead;
   readonly #seats: Seats;
 
-  constructor(rotating: Rotating, options: RotationEventsOptions) {
-    this.#rotating = rotating;
+  constructor(options: RotationEventsOptions, probeRead: ProbeRead) {
     this.#options = options;
+    this.#probeRead = probeRead;
     this.#seats = new Seats({ most: options.maxStreams, mostEach: options.maxStreamsEach });
   }
 
@@ -71,10 +76,12 @@ export class RotationEvents {
     const leave = this.#seats.take(audience.person);
     if (leave === undefined) return undefined;
     const { id } = rotation;
+    const { sight } = audience;
+    const key = `${id} ${sight.name ?? ''}`;
     const followed =
-      this.#followed.get(id) ??
-      new FollowedRotation(id, this.#rotating, this.#options, () => this.#followed.delete(id));
-    this.#followed.set(id, followed);
+      this.#followed.get(key) ??
+      new FollowedRotation(id, sight, this.#options, this.#probeRead, () => this.#followed.delete(key));
+    this.#followed.set(key, followed);
     return followed.add(rotation, audience, leave);
   }
 }
@@ -90,21 +97,29 @@ interface Listener {
   known: string | undefined;
 }
 
-/** One rotation, for as long as somebody listens. */
+/** One rotation as somebody sees it, for as long as they listen. */
 class FollowedRotation {
   readonly #id: string;
-  readonly #rotating: Rotating;
+  readonly #sight: RotationSight;
   readonly #options: RotationEventsOptions;
+  readonly #probeRead: ProbeRead;
   readonly #onDeserted: () => void;
   readonly #listeners = new Set<Listener>();
   readonly #rate = new Rate();
   #reads: z.infer<typeof rotationEvent>['reads'] = null;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(id: string, rotating: Rotating, options: RotationEventsOptions, onDeserted: () => void) {
+  constructor(
+    id: string,
+    sight: RotationSight,
+    options: RotationEventsOptions,
+    probeRead: ProbeRead,
+    onDeserted: () => void,
+  ) {
     this.#id = id;
-    this.#rotating = rotating;
+    this.#sight = sight;
     this.#options = options;
+    this.#probeRead = probeRead;
     this.#onDeserted = onDeserted;
     this.#rest(0);
   }
@@ -150,7 +165,7 @@ class FollowedRotation {
   async #look(): Promise<void> {
     const began = performance.now();
     // When the database is away, listeners come back and are told so by the status of the answer.
-    const rotation = await this.#rotating.standing(this.#id).catch(() => undefined);
+    const rotation = await this.#sight.standing(this.#id).catch(() => undefined);
     if (rotation !== undefined) this.#rate.note(rotation);
     this.#reads = rotation !== undefined && moving.has(rotation.state) ? await this.#probe() : null;
     for (const listener of [...this.#listeners]) {
@@ -168,7 +183,7 @@ class FollowedRotation {
   async #probe(): Promise<z.infer<typeof rotationEvent>['reads']> {
     const took: number[] = [];
     for (let read = 0; read < READS; read += 1) {
-      const ms = await this.#rotating.probeRead();
+      const ms = await this.#probeRead();
       if (ms !== undefined) took.push(ms);
     }
     took.sort((a, b) => a - b);

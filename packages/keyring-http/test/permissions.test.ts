@@ -1,4 +1,4 @@
-import { createHmac, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { permissions, permissionsOf, roles, type Permission, type Role } from '@meshhook/keyring';
@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createApp } from '../src/handler.ts';
 import { resolveOptions } from '../src/options.ts';
 import { openApi, type Api } from './support/api.ts';
+import { userJwt } from './support/user-jwt.ts';
 
 const text = readFileSync(path.join(import.meta.dirname, '../../../docs/access.md'), 'utf8');
 const cells = (line: string): string[] =>
@@ -28,8 +29,10 @@ const rows = tableUnder('| route | wants |').map(
 );
 const roleTable = tableUnder('| permission | instance_admin').map(([permission = '', ...may]) => ({ permission, may }));
 
-const issuer = 'https://example.supabase.co/auth/v1';
-const secret = 'a secret that is for tests only, of 32 bytes and more';
+const jwt = {
+  issuer: 'https://example.supabase.co/auth/v1',
+  secret: 'a secret that is for tests only, of 32 bytes and more',
+};
 const owner = randomUUID();
 
 /** What a request can be about: one's own, somebody else's, or nothing that there is. */
@@ -56,19 +59,6 @@ let principals: {
   readonly credential: string;
 }[];
 
-function ownerJwt(sub: string): string {
-  const base64 = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const claims = {
-    iss: issuer,
-    aud: 'authenticated',
-    role: 'authenticated',
-    sub,
-    exp: Math.floor(Date.now() / 1000) + 3_600,
-  };
-  const input = `${base64({ alg: 'HS256' })}.${base64(claims)}`;
-  return `${input}.${createHmac('sha256', secret).update(input).digest('base64url')}`;
-}
-
 async function make(name: string, of: string): Promise<Things> {
   const { keyring } = api;
   const project = (await keyring.projects.create({ name, owner: of })).id;
@@ -82,7 +72,7 @@ async function make(name: string, of: string): Promise<Things> {
 }
 
 beforeAll(async () => {
-  api = await openApi({ jwt: { issuer, secret } });
+  api = await openApi({ jwt });
   own = await make('own', owner);
   foreign = await make('foreign', randomUUID());
   principals = [];
@@ -95,12 +85,12 @@ beforeAll(async () => {
       principals.push({ name: `${role} of ${wide ? 'the instance' : 'a project'}`, role, wide, credential: token });
     }
   }
-  principals.push({ name: 'the owner', role: 'project_owner', wide: false, credential: ownerJwt(owner) });
+  principals.push({ name: 'the owner', role: 'project_owner', wide: false, credential: userJwt(jwt, owner) });
   principals.push({
     name: 'a user without anything',
     role: undefined,
     wide: false,
-    credential: ownerJwt(randomUUID()),
+    credential: userJwt(jwt, randomUUID()),
   });
 });
 afterAll(() => api[Symbol.asyncDispose]());

@@ -3,7 +3,7 @@
  * `KeyringError`; its codes are named where they matter. Ids are lower-case UUIDs. Dates are `Date`s. Lists are bounded.
  */
 
-import type { Access } from './api-access.ts';
+import type { Access, AccessTokens, Grants } from './api-access.ts';
 import type { Actor, Audit } from './api-audit.ts';
 import type { Columns } from './api-columns.ts';
 import type { Keys } from './api-keys.ts';
@@ -57,8 +57,31 @@ export interface Keyring {
    * @throws TypeError for an actor without a name or of an unknown kind.
    */
   as(actor: Actor): Keyring;
+  /**
+   * What there is to look at, as far as a principal sees it: `user:ID`, `token:ID` or `person:NAME`. Everything is read under that
+   * identity in PostgreSQL, which works out anew for every statement which projects it has, by owners, grants and tokens: what is asked
+   * for besides is not there. For principals of projects; to one of the whole instance it shows nothing by that. Costs next to nothing:
+   * make one a request.
+   * @throws TypeError for anything else.
+   */
+  seenBy(principal: string): Sight;
   /** Lets go of connections and keys. Waits for nothing: stop your rotations through their signal first. */
   close(): Promise<void>;
+}
+
+/** What of a keyring is for looking at what projects have. */
+export interface Sight extends Pick<Keyring, 'overview'> {
+  readonly projects: Pick<Projects, 'list' | 'resolve'>;
+  readonly secrets: Pick<Secrets, 'get' | 'reveal' | 'list'>;
+  readonly keys: Pick<Keys, 'get' | 'list' | 'page' | 'exposure'>;
+  readonly rotations: Pick<Rotations, 'get' | 'list' | 'standing' | 'receipts' | 'isAmong'>;
+  readonly policies: Pick<Policies, 'show' | 'list' | 'next' | 'overdue'>;
+  readonly quarantine: Pick<Quarantine, 'list'>;
+  readonly audit: Pick<Audit, 'list' | 'export'>;
+  readonly access: {
+    readonly tokens: Pick<AccessTokens, 'list' | 'get'>;
+    readonly grants: Pick<Grants, 'list' | 'get'>;
+  };
 }
 
 // ── projects ────────────────────────────────────────────────────────────────────────────────────────────────────────

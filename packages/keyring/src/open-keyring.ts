@@ -1,4 +1,4 @@
-import type { Actor, Audit, Keyring } from './api.ts';
+import type { Actor, Audit, Keyring, Sight } from './api.ts';
 import { randomBytes } from 'node:crypto';
 import { access } from './access/access.ts';
 import { auditTrail, type AuditTrail } from './audit/audit.ts';
@@ -9,6 +9,7 @@ import { Verifier } from './audit/verifier.ts';
 import { selectBackups } from './backup/store.ts';
 import { requireSchema } from './db/migrate.ts';
 import { pgDatabase } from './db/pg-database.ts';
+import { sightOf } from './db/sight.ts';
 import { examine } from './doctor/doctor.ts';
 import { resolveOptions, type KeyringOptions, type ResolvedOptions, type RootKeyOption } from './keyring-options.ts';
 import { DataKeys } from './keyring/data-keys.ts';
@@ -70,6 +71,23 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
       verifier: new Verifier({ ...signing, instanceId: instance.id, silentAfterMs: SILENT_AFTER_MS }),
     };
     const logOf = (trail: AuditTrail): Audit => watchedAudit(auditLog({ ...sealing, trail }), tally);
+    const seenBy = (principal: string, trail: AuditTrail, ownKeys: DataKeys): Sight => {
+      const sight = sightOf(database, principal);
+      const context = { ...shared, ...parts, database: sight, audit: trail, dataKeys: ownKeys };
+      const keyVersions = keys(sight, ownKeys, trail);
+      const rotating = rotations(context, (id) => keyVersions.get(id));
+      return {
+        projects: projects(sight, trail),
+        secrets: secrets(database, ownKeys, trail, parts.writers, reads.by(trail.actor), sight),
+        keys: keyVersions,
+        rotations: rotating,
+        policies: policies({ database: sight, audit: trail, dataKeys: ownKeys }),
+        quarantine: quarantine(context, (id) => rotating.resume(id)),
+        audit: auditLog({ ...sealing, database: sight, trail }),
+        access: access(sight, trail),
+        overview: ({ among = 'all' } = {}) => overview(sight, among),
+      };
+    };
     const reads = new ReadSummaries(database, resolved);
     const runner = `${resolved.runner}:${randomBytes(4).toString('hex')}`;
     const shared = { ...resolved, database, runner, instance, wrappingKeys, signer: () => signers.get('receipts') };
@@ -111,6 +129,7 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
         overview: ({ among = 'all' } = {}) => overview(database, among),
         ready: () => requireSchema(database),
         as,
+        seenBy: (principal) => seenBy(principal, trail, ownKeys),
       };
     };
     const as = (actor: Actor): Keyring => {

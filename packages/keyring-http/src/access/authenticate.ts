@@ -118,7 +118,10 @@ async function bearer(options: ResolvedHandlerOptions, presented: string): Promi
     const user = await verifyJwt(presented);
     if (user === undefined) return undefined;
     const person = `user:${user.id}`;
-    return principal({ id: person, kind: 'user', name: user.name, person }, await keyring.access.holdings(person));
+    return principal(
+      { id: person, kind: 'user', name: user.name, person, sight: person },
+      await keyring.access.holdings(person),
+    );
   }
   const token = await keyring.access.tokens.find(presented);
   if (token === undefined) return undefined;
@@ -127,7 +130,7 @@ async function bearer(options: ResolvedHandlerOptions, presented: string): Promi
   // What is somebody's does no more than they may by now.
   const bounds = isSomebody.test(person) ? await keyring.access.holdings(person) : undefined;
   return principal(
-    { id: `token:${id}`, kind: 'token', name, person },
+    { id: `token:${id}`, kind: 'token', name, person, sight: `token:${id}` },
     bounds === undefined ? [held] : within(held, bounds),
   );
 }
@@ -140,5 +143,8 @@ async function session(
   const found = await keyring.access.sessions.find(cookie, { seen });
   if (found === undefined) return undefined;
   const { person } = found;
-  return principal({ id: person, kind: 'session', name: person, person }, await keyring.access.holdings(person));
+  return principal(
+    { id: person, kind: 'session', name: person, person, sight: person },
+    await keyring.access.holdings(person),
+  );
 }

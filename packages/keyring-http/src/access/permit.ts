@@ -1,10 +1,10 @@
-import { KeyringError, type Permission, type Project } from '@meshhook/keyring';
+import { KeyringError, type Keyring, type Permission, type Project, type Sight } from '@meshhook/keyring';
 import type { Context, MiddlewareHandler } from 'hono';
 import type { ApiEnv } from '../api.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
 import { problem } from '../problems.ts';
 import { authenticate, REALM } from './authenticate.ts';
-import { covers } from './principal.ts';
+import { covers, type Principal } from './principal.ts';
 
 /** Where a route wants its permission to be held. */
 export type PermitScope =
@@ -16,8 +16,8 @@ export type PermitScope =
   | { readonly anyProject: true };
 
 /**
- * Lets a request pass whose principal holds the permission, and puts `c.var.principal` and `c.var.keyring` (which acts in its name)
- * there. Otherwise: 401 without a known principal; 404, as for a project that does not exist, for one where it may do nothing; 403
+ * Lets a request pass whose principal holds the permission, and puts `c.var.principal`, `c.var.keyring` (which acts in its name) and
+ * `c.var.sight` (which looks with its eyes) there. Otherwise: 401 without a known principal; 404, as for a project that does not exist, for one where it may do nothing; 403
  * where it may do something, but not this.
  */
 export function permit(
@@ -29,8 +29,7 @@ export function permit(
     const known = await authenticate(options, c);
     if (known instanceof Response) return known;
     const who = { ...known, projects: known.projectsWith(permission) };
-    c.set('principal', who);
-    c.set('keyring', actingAs(options, c));
+    setOut(options, c, who);
 
     if ('instance' in scope) {
       if (!who.can(permission)) return forbidden(c, permission);
@@ -49,8 +48,7 @@ export function anybodyKnown(options: ResolvedHandlerOptions): MiddlewareHandler
   return async (c, next) => {
     const known = await authenticate(options, c);
     if (known instanceof Response) return known;
-    c.set('principal', known);
-    c.set('keyring', actingAs(options, c));
+    setOut(options, c, known);
     await next();
     return undefined;
   };
@@ -62,8 +60,8 @@ export function anybodyKnown(options: ResolvedHandlerOptions): MiddlewareHandler
  *   `ambiguous_project`, naming those that it knows; `forbidden`.
  */
 export async function requireProject(c: Context<ApiEnv>, permission: Permission, nameOrId: string): Promise<Project> {
-  const { principal, keyring } = c.var;
-  const project = await keyring.projects.resolve(nameOrId, { among: principal.visible });
+  const { principal, sight } = c.var;
+  const project = await sight.projects.resolve(nameOrId, { among: principal.visible });
   if (!principal.can(permission, project.id)) throw lacking(permission);
   return project;
 }
@@ -85,11 +83,11 @@ export function isPermittedIn(c: Context<ApiEnv>, permission: Permission, projec
  *   may not do this in each of its projects.
  */
 export async function requireRotation(c: Context<ApiEnv>, permission: Permission, id: string): Promise<void> {
-  const { principal, keyring } = c.var;
-  if (!(await keyring.rotations.isAmong(id, principal.visible))) {
+  const { principal, sight } = c.var;
+  if (!(await sight.rotations.isAmong(id, principal.visible))) {
     throw new KeyringError('unknown_rotation', 'There is no such rotation.');
   }
-  if (!(await keyring.rotations.isAmong(id, principal.projectsWith(permission)))) throw lacking(permission);
+  if (!(await sight.rotations.isAmong(id, principal.projectsWith(permission)))) throw lacking(permission);
 }
 
 /** What is told to who knows a thing and may not do this to it. */
@@ -107,9 +105,16 @@ function forbidden(c: Context<ApiEnv>, permission: Permission): Response {
   return problem('forbidden', message, { remedy, details }, headers);
 }
 
-function actingAs({ keyring }: ResolvedHandlerOptions, c: Context<ApiEnv>) {
-  const { id, kind, person } = c.var.principal;
+/** What a principal sees, through a keyring that acts in its name. */
+export function sightOf({ sight }: Principal, keyring: Keyring): Sight {
+  return sight === undefined ? keyring : keyring.seenBy(sight);
+}
+
+function setOut({ keyring }: ResolvedHandlerOptions, c: Context<ApiEnv>, principal: Principal): void {
+  const { id, kind, person } = principal;
   const { address } = c.env;
-  const actor = { name: id, kind, person, ...(address === undefined ? {} : { address }) };
-  return keyring.as(actor);
+  const acting = keyring.as({ name: id, kind, person, ...(address === undefined ? {} : { address }) });
+  c.set('principal', principal);
+  c.set('keyring', acting);
+  c.set('sight', sightOf(principal, acting));
 }

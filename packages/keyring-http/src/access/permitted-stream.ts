@@ -38,4 +38,6 @@ async function* whilePermitted<T>(
     if (++count % PIECES_UNASKED === 0 && !(await may())) throw lacking(permission);
     yield piece;
   }
+  // What is read under an identity that has ended looks like the end of what there is.
+  if (!(await may())) throw lacking(permission);
 }

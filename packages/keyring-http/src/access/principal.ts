@@ -19,6 +19,11 @@ export interface Principal {
   readonly projects: ProjectIds;
   /** The projects that it knows to exist: where it holds any permission. */
   readonly visible: ProjectIds;
+  /**
+   * As whom PostgreSQL knows it, so that what it looks at is read under that identity. Undefined: of the whole instance, or configured by
+   * the host, of which the database knows nothing.
+   */
+  readonly sight: string | undefined;
 }
 
 export function holding(role: Role, projects: ProjectIds): Holding {
@@ -26,7 +31,7 @@ export function holding(role: Role, projects: ProjectIds): Holding {
 }
 
 export function principal(
-  who: Pick<Principal, 'id' | 'kind' | 'name' | 'person'>,
+  who: Pick<Principal, 'id' | 'kind' | 'name' | 'person'> & { readonly sight?: string },
   held: readonly Holding[],
 ): Principal {
   const projectsOf = (some: readonly Holding[]): ProjectIds => {
@@ -39,6 +44,7 @@ export function principal(
   };
   const projectsWith = (permission: Permission) =>
     projectsOf(held.filter(({ permissions }) => permissions.includes(permission)));
+  const visible = projectsOf(held.filter(({ permissions }) => permissions.length > 0));
   return {
     ...who,
     held,
@@ -46,7 +52,8 @@ export function principal(
     can: (permission, projectId) => covers(projectsWith(permission), projectId),
     projectsWith,
     projects: [],
-    visible: projectsOf(held.filter(({ permissions }) => permissions.length > 0)),
+    visible,
+    sight: visible === 'all' ? undefined : who.sight,
   };
 }
 

@@ -66,8 +66,8 @@ export function auditRoutes(options: ResolvedHandlerOptions) {
   return routes()
     .openapi(list, async (c) => {
       const { limit, cursor, ...query } = c.req.valid('query');
-      const { keyring, principal, project } = c.var;
-      const found = await keyring.audit.list({
+      const { sight, principal, project } = c.var;
+      const found = await sight.audit.list({
         limit: limit + 1,
         ...filterOf(query, principal, project),
         ...(cursor === undefined ? {} : { before: positionOf(z.string().regex(/^\d{1,18}$/), cursor) }),
@@ -76,8 +76,8 @@ export function auditRoutes(options: ResolvedHandlerOptions) {
       return c.json({ entries: items.map(wireAuditEntry), next }, 200);
     })
     .openapi(exported, (c) => {
-      const { keyring, principal, project } = c.var;
-      const entries = keyring.audit.export(filterOf(c.req.valid('query'), principal, project));
+      const { sight, principal, project } = c.var;
+      const entries = sight.audit.export(filterOf(c.req.valid('query'), principal, project));
       const body = permittedStream(options, c, 'audit:read', linesOf(entries));
       // The types of zod-openapi know JSON and text, and no other media type.
       return c.body(body, 200, { 'content-type': 'application/x-ndjson' }) as never;

@@ -54,7 +54,7 @@ export function grantRoutes(options: ResolvedHandlerOptions) {
     .openapi(list, async (c) => {
       const { limit, cursor } = c.req.valid('query');
       const after = cursor === undefined ? undefined : positionOf(grantPosition, cursor);
-      const found = await c.var.keyring.access.grants.list({
+      const found = await c.var.sight.access.grants.list({
         limit: limit + 1,
         among: c.var.principal.projects,
         ...(after === undefined ? {} : { after: { ...after, projectId: after.projectId ?? undefined } }),
@@ -86,7 +86,7 @@ export function grantRoutes(options: ResolvedHandlerOptions) {
 }
 
 async function requireGrant(c: Context<ApiEnv>, id: string): Promise<Grant> {
-  const found = await c.var.keyring.access.grants.get(id);
+  const found = await c.var.sight.access.grants.get(id);
   const known =
     found !== undefined &&
     (found.projectId === undefined

@@ -53,8 +53,8 @@ export function keyRoutes(options: ResolvedHandlerOptions) {
   return routes()
     .openapi(list, async (c) => {
       const { limit, cursor, search, status, due } = c.req.valid('query');
-      const { keyring, principal, project } = c.var;
-      const found = await keyring.keys.page({
+      const { sight, principal, project } = c.var;
+      const found = await sight.keys.page({
         limit: limit + 1,
         among: principal.projects,
         ...(project === undefined ? {} : { projectId: project.id }),
@@ -71,7 +71,7 @@ export function keyRoutes(options: ResolvedHandlerOptions) {
     .openapi(one, async (c) => c.json(wireKey(await requireKey(c, 'keys:read', c.req.valid('param').id)), 200))
     .openapi(exposed, async (c) => {
       const found = await requireKey(c, 'keys:read', c.req.valid('param').id);
-      const exposed = await c.var.keyring.keys.exposure(found.id);
+      const exposed = await c.var.sight.keys.exposure(found.id);
       if (c.req.valid('query').format === 'json') {
         const { secrets, archivedUntil } = exposed;
         return c.json(
@@ -88,7 +88,7 @@ export function keyRoutes(options: ResolvedHandlerOptions) {
 
 /** @throws KeyringError `unknown_key`, also for one of a project of which the principal may know nothing; `forbidden`. */
 export async function requireKey(c: Context<ApiEnv>, permission: Permission, id: string): Promise<KeyVersion> {
-  const found = await c.var.keyring.keys.get(id);
+  const found = await c.var.sight.keys.get(id);
   if (found !== undefined && isPermittedIn(c, permission, [found.projectId])) return found;
   throw new KeyringError('unknown_key', 'There is no such key.', { remedy: 'GET /api/keys lists them.' });
 }

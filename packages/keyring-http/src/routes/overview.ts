@@ -19,10 +19,10 @@ export function overviewRoutes(options: ResolvedHandlerOptions) {
   });
 
   return routes().openapi(look, async (c) => {
-    const { keyring, principal } = c.var;
+    const { keyring, sight, principal } = c.var;
     const workersAlive = (await options.workers()).filter(({ alive }) => alive).length;
     const awaitingApproval = principal.can('access:manage') ? await keyring.access.approvals.countOpen() : null;
-    const found = await keyring.overview({ among: principal.projects });
+    const found = await sight.overview({ among: principal.projects });
     const verified = principal.can('audit:read') ? wireVerified(await keyring.audit.verified()) : null;
     return c.json(wireOverview(found, { awaitingApproval, workersAlive, verified }), 200);
   });

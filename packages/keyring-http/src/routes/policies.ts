@@ -111,9 +111,9 @@ export function policyRoutes(options: ResolvedHandlerOptions) {
 
   return routes()
     .openapi(list, async (c) => {
-      const { keyring, principal } = c.var;
+      const { sight, principal } = c.var;
       const { limit, cursor } = c.req.valid('query');
-      const found = await keyring.policies.list({
+      const found = await sight.policies.list({
         limit: limit + 1,
         among: principal.projects,
         ...(cursor === undefined ? {} : { after: positionOf(policyPosition, cursor) ?? theDefault }),
@@ -124,10 +124,10 @@ export function policyRoutes(options: ResolvedHandlerOptions) {
       return c.json({ policies: items.map(wirePolicy), next }, 200);
     })
     .openapi(overdue, async (c) => {
-      const { keyring, principal } = c.var;
+      const { sight, principal } = c.var;
       const { limit, cursor } = c.req.valid('query');
       const after = cursor === undefined ? undefined : positionOf(overduePosition, cursor);
-      const { total, projects, next } = await keyring.policies.overdue({
+      const { total, projects, next } = await sight.policies.overdue({
         ...{ limit, among: principal.projects },
         ...(after === undefined ? {} : { after: { ...after, promisedAt: new Date(after.promisedAt) } }),
       });
@@ -139,7 +139,7 @@ export function policyRoutes(options: ResolvedHandlerOptions) {
     .openapi(preview, async (c) => {
       const { project, count, ...change } = c.req.valid('json');
       const found = project === undefined ? undefined : await requireProject(c, 'keys:read', project);
-      const next = await c.var.keyring.policies.next({
+      const next = await c.var.sight.policies.next({
         projectId: found?.id,
         change: given(change),
         among: c.var.principal.projects,
@@ -148,8 +148,8 @@ export function policyRoutes(options: ResolvedHandlerOptions) {
       return c.json(wirePolicyDates(next), 200);
     })
     .openapi(showDefault, async (c) => {
-      const { keyring, principal } = c.var;
-      return c.json(wirePolicyDates(await keyring.policies.next({ among: principal.projects })), 200);
+      const { sight, principal } = c.var;
+      return c.json(wirePolicyDates(await sight.policies.next({ among: principal.projects })), 200);
     })
     .openapi(setDefault, async (c) => {
       const { revision, ...change } = c.req.valid('json');
@@ -159,7 +159,7 @@ export function policyRoutes(options: ResolvedHandlerOptions) {
     })
     .openapi(show, async (c) => {
       const projectId = c.var.project?.id;
-      return c.json(wirePolicyDates(await c.var.keyring.policies.next({ projectId })), 200);
+      return c.json(wirePolicyDates(await c.var.sight.policies.next({ projectId })), 200);
     })
     .openapi(set, async (c) => {
       const { revision, ...change } = c.req.valid('json');

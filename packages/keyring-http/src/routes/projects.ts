@@ -70,8 +70,8 @@ export function projectRoutes(options: ResolvedHandlerOptions) {
   return routes()
     .openapi(list, async (c) => {
       const { limit, cursor, search } = c.req.valid('query');
-      const { keyring, principal } = c.var;
-      const found = await keyring.projects.list({
+      const { sight, principal } = c.var;
+      const found = await sight.projects.list({
         limit: limit + 1,
         among: principal.projects,
         ...(cursor === undefined ? {} : { after: positionOf(position, cursor) }),
@@ -88,10 +88,10 @@ export function projectRoutes(options: ResolvedHandlerOptions) {
     .openapi(one, (c) => c.json(wireProject(projectOf(c)), 200))
     .openapi(history, async (c) => {
       const { limit, cursor } = c.req.valid('query');
-      const { keyring } = c.var;
+      const { sight } = c.var;
       const project = projectOf(c);
-      const keys = await keyring.keys.page({ projectId: project.id, limit: KEYS_SHOWN });
-      const found = await keyring.audit.list({
+      const keys = await sight.keys.page({ projectId: project.id, limit: KEYS_SHOWN });
+      const found = await sight.audit.list({
         projectId: project.id,
         limit: limit + 1,
         ...(cursor === undefined ? {} : { before: positionOf(z.string().regex(/^\d{1,18}$/), cursor) }),

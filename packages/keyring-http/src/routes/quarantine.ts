@@ -63,9 +63,9 @@ export function quarantineRoutes(options: ResolvedHandlerOptions) {
   return routes()
     .openapi(list, async (c) => {
       const { limit, cursor, rotation } = c.req.valid('query');
-      const { keyring, principal, project } = c.var;
+      const { sight, principal, project } = c.var;
       if (rotation !== undefined) await requireRotation(c, 'keys:read', rotation);
-      const found = await keyring.quarantine.list({
+      const found = await sight.quarantine.list({
         limit: limit + 1,
         among: principal.projects,
         ...(cursor === undefined ? {} : { after: positionOf(z.string().regex(/^\d{1,18}$/), cursor) }),

@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import { KeyringError } from '@meshhook/keyring';
 import { recognizeAgain } from '../access/authenticate.ts';
-import { permit, requireRotation } from '../access/permit.ts';
+import { permit, requireRotation, sightOf } from '../access/permit.ts';
 import { bearer, refusals, routes } from '../api.ts';
 import type { ResolvedHandlerOptions } from '../options.ts';
 import { problem } from '../problems.ts';
@@ -10,7 +10,7 @@ import { idParam, noQuery } from '../schemas/common.ts';
 
 export function rotationEventRoutes(options: ResolvedHandlerOptions) {
   const { keyring } = options;
-  const rotationEvents = new RotationEvents(keyring.rotations, options.events);
+  const rotationEvents = new RotationEvents(options.events, () => keyring.rotations.probeRead());
 
   const events = createRoute({
     method: 'get',
@@ -43,17 +43,19 @@ export function rotationEventRoutes(options: ResolvedHandlerOptions) {
     const { id } = c.req.valid('param');
     const known = c.req.valid('header')['last-event-id'];
     await requireRotation(c, 'keys:read', id);
-    const rotation = await c.var.keyring.rotations.standing(id);
+    const { principal, sight } = c.var;
+    const rotation = await sight.rotations.standing(id);
     if (rotation === undefined) throw new KeyringError('unknown_rotation', 'There is no such rotation.');
     // Answered so, an EventSource stays away.
     if (knowsTheEnd(rotation, known)) return c.body(null, 204);
     if (c.req.method === 'HEAD') return c.body(null, 200, eventHeaders);
     const stream = rotationEvents.listen(rotation, {
       known,
-      person: c.var.principal.person,
+      person: principal.person,
+      sight: { name: principal.sight, standing: sightOf(principal, keyring).rotations.standing },
       may: async () => {
         const who = await recognizeAgain(options, c);
-        return who !== undefined && keyring.rotations.isAmong(id, who.projectsWith('keys:read'));
+        return who !== undefined && sightOf(who, keyring).rotations.isAmong(id, who.projectsWith('keys:read'));
       },
     });
     if (stream === undefined) {

@@ -59,8 +59,8 @@ export function rotationRoutes(options: ResolvedHandlerOptions) {
   return routes()
     .openapi(list, async (c) => {
       const { limit, cursor, state } = c.req.valid('query');
-      const { keyring, principal, project } = c.var;
-      const found = await keyring.rotations.list({
+      const { sight, principal, project } = c.var;
+      const found = await sight.rotations.list({
         limit: limit + 1,
         among: principal.projects,
         ...(cursor === undefined ? {} : { before: positionOf(z.uuid(), cursor) }),
@@ -73,7 +73,7 @@ export function rotationRoutes(options: ResolvedHandlerOptions) {
     .openapi(one, async (c) => {
       const { id } = c.req.valid('param');
       await requireRotation(c, 'keys:read', id);
-      const found = await c.var.keyring.rotations.get(id);
+      const found = await c.var.sight.rotations.get(id);
       if (found === undefined) throw new KeyringError('unknown_rotation', 'There is no such rotation.');
       return c.json(wireRotationDetail(found), 200);
     })
@@ -81,7 +81,7 @@ export function rotationRoutes(options: ResolvedHandlerOptions) {
       const { id } = c.req.valid('param');
       await requireRotation(c, 'keys:read', id);
       const { limit, cursor } = c.req.valid('query');
-      const found = await c.var.keyring.rotations.receipts(id, {
+      const found = await c.var.sight.rotations.receipts(id, {
         limit: limit + 1,
         ...(cursor === undefined ? {} : { after: positionOf(uuid, cursor) }),
       });
@@ -91,7 +91,7 @@ export function rotationRoutes(options: ResolvedHandlerOptions) {
     .openapi(oneReceipt, async (c) => {
       const { id, projectId } = c.req.valid('param');
       await requireRotation(c, 'keys:read', id);
-      const [found] = await c.var.keyring.rotations.receipts(id, { projectId });
+      const [found] = await c.var.sight.rotations.receipts(id, { projectId });
       if (found === undefined) throw new KeyringError('unknown_project', 'The rotation finalized no such project.');
       return c.json(wireReceipt(found), 200);
     });

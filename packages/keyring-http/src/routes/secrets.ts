@@ -91,7 +91,7 @@ export function secretRoutes(options: ResolvedHandlerOptions) {
   return routes()
     .openapi(list, async (c) => {
       const { limit, cursor } = c.req.valid('query');
-      const found = await c.var.keyring.secrets.list(projectOf(c).id, {
+      const found = await c.var.sight.secrets.list(projectOf(c).id, {
         limit: limit + 1,
         ...(cursor === undefined ? {} : { after: positionOf(storedName, cursor) }),
       });
@@ -99,7 +99,7 @@ export function secretRoutes(options: ResolvedHandlerOptions) {
       return c.json({ secrets: items.map(wireSecret), next }, 200);
     })
     .openapi(resolve, async (c) => {
-      const secret = await c.var.keyring.secrets.get(projectOf(c).id, c.req.valid('param').name);
+      const secret = await c.var.sight.secrets.get(projectOf(c).id, c.req.valid('param').name);
       if (secret === undefined) throw unknownSecret();
       return c.json(wireRevealed(secret), 200);
     })
@@ -119,7 +119,7 @@ export function secretRoutes(options: ResolvedHandlerOptions) {
     .openapi(reveal, async (c) => {
       const { name } = c.req.valid('param');
       const { reason } = c.req.valid('json');
-      const secret = await c.var.keyring.secrets.reveal(projectOf(c).id, name, { reason });
+      const secret = await c.var.sight.secrets.reveal(projectOf(c).id, name, { reason });
       if (secret === undefined) throw unknownSecret();
       return c.json(wireRevealed(secret), 200);
     });

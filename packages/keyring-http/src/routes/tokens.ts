@@ -51,7 +51,7 @@ export function tokenRoutes(options: ResolvedHandlerOptions) {
   return routes()
     .openapi(list, async (c) => {
       const { limit, cursor } = c.req.valid('query');
-      const found = await c.var.keyring.access.tokens.list({
+      const found = await c.var.sight.access.tokens.list({
         limit: limit + 1,
         among: c.var.principal.projects,
         ...(cursor === undefined ? {} : { before: positionOf(uuid, cursor) }),
@@ -92,7 +92,7 @@ export function tokenRoutes(options: ResolvedHandlerOptions) {
 
 /** One of an instance is known to those who manage the instance; one of projects to those who know them all. */
 async function requireToken(c: Context<ApiEnv>, id: string): Promise<AccessToken> {
-  const token = await c.var.keyring.access.tokens.get(id);
+  const token = await c.var.sight.access.tokens.get(id);
   const known =
     token !== undefined &&
     (token.projects === 'all'

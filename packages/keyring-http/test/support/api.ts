@@ -136,7 +136,7 @@ export async function openApi(options: Partial<KeyringHandlerOptions> = {}): Pro
   };
 }
 
-/** Counts what is asked. Not what is written: heartbeats, summaries and the last use of a token come when they do. */
+/** Counts what is asked, each time under whosever identity. Not what is written: heartbeats, summaries and the last use of a token come when they do. */
 function counting(database: Database, count: () => void): Database {
   const noting = (queryable: Queryable): Queryable['query'] => {
     return (statement) => {
@@ -146,6 +146,11 @@ function counting(database: Database, count: () => void): Database {
   };
   return {
     query: (statement) => noting(database)(statement),
+    queryAfter: (first, statement) => {
+      count();
+      if (database.queryAfter === undefined) throw new TypeError('the shipped database sends two at once');
+      return database.queryAfter(first, statement);
+    },
     async connect() {
       const connection = await database.connect();
       return {

@@ -1,6 +1,7 @@
-import type pg from 'pg';
+import pg from 'pg';
 import { databaseFailure } from './failures.ts';
 import { PlainQuery } from './plain-query.ts';
+import { QueryAfter, type DriverQuery } from './query-after.ts';
 import type { Connection, Database, Result, Statement } from './port.ts';
 import { WarmPool } from './warm-pool.ts';
 
@@ -37,8 +38,12 @@ export function pgDatabase(options: PgDatabaseOptions): Database {
   });
   const prepared = options.preparedStatements ?? true;
 
-  const queryOn = <Row extends object>(client: pg.PoolClient, statement: Statement): Promise<Result<Row>> =>
-    send<Row>(client, statement, prepared).then(
+  const queryOn = <Row extends object>(
+    client: pg.PoolClient,
+    statement: Statement,
+    first?: Statement,
+  ): Promise<Result<Row>> =>
+    send<Row>(client, statement, prepared, first).then(
       (result) => {
         pool.giveBack(client);
         return result;
@@ -49,12 +54,14 @@ export function pgDatabase(options: PgDatabaseOptions): Database {
         throw databaseFailure(error);
       },
     );
+  const query = <Row extends object>(statement: Statement, first?: Statement): Promise<Result<Row>> => {
+    const warm = pool.takeWarm();
+    if (warm !== undefined) return queryOn<Row>(warm, statement, first);
+    return connected(pool).then((client) => queryOn<Row>(client, statement, first));
+  };
   return {
-    query<Row extends object>(statement: Statement): Promise<Result<Row>> {
-      const warm = pool.takeWarm();
-      if (warm !== undefined) return queryOn<Row>(warm, statement);
-      return connected(pool).then((client) => queryOn<Row>(client, statement));
-    },
+    query: (statement) => query(statement),
+    queryAfter: (first, statement) => query(statement, first),
     async connect(): Promise<Connection> {
       const client = await connected(pool);
       return {
@@ -83,24 +90,44 @@ function send<Row extends object>(
   client: pg.PoolClient,
   { text, values, name, columns }: Statement,
   prepared: boolean,
+  first?: Statement,
 ): Promise<Result<Row>> {
+  const named = prepared ? name : undefined;
   if (columns !== undefined && isAllText(values)) {
     return new Promise((resolve, reject) => {
-      client.query(
-        new PlainQuery<Row>(text, values, columns, prepared ? name : undefined, (error, rows = []) => {
-          if (error === null) resolve({ rows, rowCount: rows.length });
-          else reject(error);
-        }),
-      );
+      const query = new PlainQuery<Row>(text, values, columns, named, (error, rows = []) => {
+        if (error === null) resolve({ rows, rowCount: rows.length });
+        else reject(error);
+      });
+      client.query(first === undefined ? query : new QueryAfter(first, prepared, query));
     });
   }
-  return client
-    .query<Row & pg.QueryResultRow>({
-      text,
-      ...(values === undefined ? {} : { values: [...values] }),
-      ...(prepared && name !== undefined ? { name } : {}),
-    })
-    .then(({ rows, rowCount }) => ({ rows, rowCount: rowCount ?? 0 }));
+  const config = {
+    text,
+    ...(values === undefined ? {} : { values: [...values] }),
+    ...(named === undefined ? {} : { name: named }),
+  };
+  return (
+    first === undefined
+      ? client.query<Row & pg.QueryResultRow>(config)
+      : sendAfter<Row>(client, config, prepared, first)
+  ).then(({ rows, rowCount }) => ({ rows, rowCount: rowCount ?? 0 }));
+}
+
+function sendAfter<Row extends object>(
+  client: pg.PoolClient,
+  config: pg.QueryConfig,
+  prepared: boolean,
+  first: Statement,
+): Promise<pg.QueryResult<Row>> {
+  return new Promise((resolve, reject) => {
+    // By itself the driver sends what has no parameters in a way that begins another transaction.
+    const query = new pg.Query({ ...config, queryMode: 'extended' } as pg.QueryConfig, (error, result) => {
+      if (error) reject(error);
+      else resolve(result as pg.QueryResult<Row>);
+    });
+    client.query(new QueryAfter(first, prepared, query as unknown as DriverQuery));
+  });
 }
 
 function isAllText(values: readonly unknown[] = []): values is readonly string[] {

@@ -1,5 +1,6 @@
 import pg from 'pg';
 import type { ColumnType, Columns } from './port.ts';
+import type { DriverQuery } from './query-after.ts';
 
 type Text = string | null;
 type Done<Row> = (error: Error | null, rows?: Row[]) => void;
@@ -11,7 +12,7 @@ const readers: Readonly<Record<ColumnType, ((text: string) => unknown) | undefin
 };
 
 /** What the driver keeps of a connection, and its own queries use; not in its types. */
-interface DriverConnection extends pg.Connection {
+export interface DriverConnection extends pg.Connection {
   readonly parsedStatements: Readonly<Record<string, string>>;
 }
 
@@ -19,7 +20,7 @@ interface DriverConnection extends pg.Connection {
  * A statement with texts as parameters and columns that are known: PostgreSQL is not asked to describe them at every
  * execution, and nobody has to read the description.
  */
-export class PlainQuery<Row extends object> implements pg.Submittable {
+export class PlainQuery<Row extends object> implements DriverQuery {
   readonly text: string;
   readonly name: string | undefined;
   readonly #values: readonly string[];

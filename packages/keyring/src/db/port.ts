@@ -39,6 +39,14 @@ export interface Connection extends Queryable {
 }
 
 export interface Database extends Queryable {
+  /**
+   * `first`, which has no parameters but texts, and then the other one, in one transaction and one round trip; gives the answer of the
+   * other one. Who leaves it out has them sent one by one.
+   */
+  queryAfter?<Row extends object = Record<string, unknown>>(
+    first: Statement,
+    statement: Statement,
+  ): Promise<Result<Row>>;
   connect(): Promise<Connection>;
   close(): Promise<void>;
 }
@@ -52,24 +60,27 @@ export interface TransactionOptions {
    * a table, or all of an index, than look up some hundred of its rows.
    */
   readonly byIndex?: boolean;
+  /** All its statements see the same moment, and none of them changes anything. */
+  readonly snapshot?: boolean;
 }
 
 const byLookUps = ['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit']
   .map((one) => `; set local ${one} = off`)
   .join('');
 
-/** A read committed transaction: commits when `work` resolves, rolls back and rethrows when it rejects. */
+/** A transaction, read committed but for a `snapshot`: commits when `work` resolves, rolls back and rethrows when it rejects. */
 export async function transaction<T>(
   database: Database,
   work: (tx: Queryable) => Promise<T>,
-  { lockWaitMs, byIndex = false }: TransactionOptions = {},
+  { lockWaitMs, byIndex = false, snapshot = false }: TransactionOptions = {},
 ): Promise<T> {
   const connection = await database.connect();
   let broken = true;
   try {
     const limit = lockWaitMs === undefined ? '' : `; set local lock_timeout = ${String(Math.ceil(lockWaitMs))}`;
     const plans = byIndex ? byLookUps : '';
-    await connection.query({ text: `begin isolation level read committed${limit}${plans}` });
+    const level = snapshot ? 'repeatable read, read only' : 'read committed';
+    await connection.query({ text: `begin isolation level ${level}${limit}${plans}` });
     let result: T;
     try {
       result = await work(connection);

@@ -15,7 +15,7 @@ async function selectExposed(database: Queryable, keyId: string): Promise<Expose
     written_at: Date | null;
     replaced_at: Date | null;
   }>({
-    text: `select label, row_id, name, written_at, replaced_at from keyring.exposed_secrets($1)`,
+    text: `select label, row_id, name, written_at, replaced_at from keyring.seen_exposed_secrets($1)`,
     values: [keyId],
   });
   return rows.map((row) => ({

@@ -66,7 +66,7 @@ const inventory = (projects: string, conditions: string, most = ''): string => `
     order by p.name, p.id, k.version ${most}
   ), counted as materialized (
     select n.encryption_key_id, sum(n.row_count) as rows_naming
-    from keyring.reference_counts_of((select array_agg(distinct g.project_id) from page g)) n
+    from keyring.seen_reference_counts((select array_agg(distinct g.project_id) from page g)) n
     group by n.encryption_key_id
   )
   select g.id as key_id, g.project_id, g.name as project_name, g.version,

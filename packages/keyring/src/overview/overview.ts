@@ -1,6 +1,6 @@
 import type { ProjectIds } from '../api.ts';
 import type { Overview } from '../api-overview.ts';
-import { transaction, type Database } from '../db/port.ts';
+import { transaction, type Database, type Queryable } from '../db/port.ts';
 import {
   selectAges,
   selectCounts,
@@ -17,8 +17,8 @@ const RECENT = 10;
 
 /** How things stand: a few statements in one snapshot, none of which reads every project's rows. */
 export async function overview(database: Database, among: ProjectIds): Promise<Overview> {
-  return transaction(database, async (tx) => {
-    await tx.query({ text: 'set transaction isolation level repeatable read, read only; set local jit = off' });
+  const look = async (tx: Queryable): Promise<Overview> => {
+    await tx.query({ text: 'set local jit = off' });
     const { at, total, compromised, suspended, quarantined } = await selectCounts(tx, among);
     const { ages, withKey } = await selectAges(tx, among);
     const { due, overdue } = await selectDue(tx, among);
@@ -34,5 +34,6 @@ export async function overview(database: Database, among: ProjectIds): Promise<O
       quarantined,
       next: next.toSorted((a, b) => Number(a.dueAt) - Number(b.dueAt)).slice(0, NEXT),
     };
-  });
+  };
+  return transaction(database, look, { snapshot: true });
 }

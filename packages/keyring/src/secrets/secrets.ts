@@ -36,21 +36,22 @@ export function secretWriters(): Turnstile {
   return new Turnstile(WRITERS_PER_PROJECT);
 }
 
-/** Puts, gets, lists and removes the secrets of projects. */
+/** Puts, gets, lists and removes the secrets of projects. What is read is read by way of `sight`: it may show fewer rows. */
 export function secrets(
   database: Database,
   dataKeys: DataKeys,
   audit: AuditTrail,
   writers: Turnstile,
   noteRead: (projectId: string) => void,
+  sight: Database = database,
 ): Omit<Secrets, 'adopt'> {
   const read = async (projectId: string, name: string): Promise<OpenedSecret | undefined> => {
     if (isUnstorable(name)) return undefined;
-    const row = await selectSecret(database, projectId, name);
+    const row = await selectSecret(sight, projectId, name);
     if (row === undefined) return undefined;
     const key = dataKeys.cached(projectId, keyIdOf(row, name));
     if (key !== undefined) return opened(name, row, key);
-    const again = (): Promise<SecretRow | undefined> => selectSecret(database, projectId, name);
+    const again = (): Promise<SecretRow | undefined> => selectSecret(sight, projectId, name);
     const found = await withKey(dataKeys, projectId, row, (one) => keyIdOf(one, name), again);
     return found && opened(name, found.row, found.key);
   };
@@ -94,7 +95,7 @@ export function secrets(
     async list(givenId, { limit = 1000, after } = {}) {
       const projectId = requireUuid('project id', givenId);
       const page = { projectId, after, limit: Math.min(Math.max(limit, 1), 10_000) };
-      const rows = await resent(() => selectSecretEntries(database, page));
+      const rows = await resent(() => selectSecretEntries(sight, page));
       return rows.map(secretEntry);
     },
     async remove(givenId, name) {

@@ -5,7 +5,7 @@ import { makeProject, outcome, putSecret, useDatabase, type Session } from './su
 // tenant, and tables, types and functions of the caller's own in the way.
 const on = useDatabase();
 
-type Caller = 'anon' | 'authenticated' | 'keyring_auditor' | 'keyring_service' | 'keyring_mover';
+type Caller = 'anon' | 'authenticated' | 'keyring_auditor' | 'keyring_service' | 'keyring_mover' | 'keyring_user';
 
 /** What a function is for, and who may call it besides its owner: no user. One that is not here fails the first test. */
 const purposes: Readonly<Record<string, readonly [purpose: string, ...callers: Caller[]]>> = {
@@ -14,27 +14,36 @@ const purposes: Readonly<Record<string, readonly [purpose: string, ...callers: C
   'catalog_problems()': ['names encrypted columns that are not registered or not guarded', 'keyring_service'],
   'envelope_key_id(bytea)': [
     'reads the key id in an envelope, in a constraint of a table that users write',
-    ...(['keyring_auditor', 'keyring_service', 'keyring_mover'] as const),
+    ...(['keyring_auditor', 'keyring_service', 'keyring_mover', 'keyring_user'] as const),
   ],
   'exposed_secrets(uuid)': ['what was ever under a version, for the exposure report', 'keyring_service'],
+  'exposed_secrets_in_sight(uuid)': ['the same, of a version that a principal sees', 'keyring_user'],
   'finish_adoption(text)': ['closes the door for plaintext', 'keyring_service'],
   'is_approved(text,text)': ['was it approved in this transaction?', 'keyring_service'],
   'lock_primaries(uuid[])': ['the fence of a move', 'keyring_mover'],
   'mirror_audit_log()': ['has entries shown in MeshHook’s own log, for who migrates'],
   'move_body(text,regclass,name,name,name,name)': ['writes the function that moves rows of a column'],
   'move_secrets__value(uuid[],tid[],uuid[],bytea[],bytea[])': ['moves rows', 'keyring_service', 'keyring_mover'],
-  'not_asked_before(uuid,timestamp with time zone)': ['when a project may be rotated by itself', 'keyring_service'],
+  'not_asked_before(uuid,timestamp with time zone)': [
+    'when a project may be rotated by itself',
+    ...(['keyring_service', 'keyring_user'] as const),
+  ],
   'open_restore_door(text)': ['lets a restore in, for who migrates'],
   'project_lock(uuid)': ['the number of a project’s lock', 'keyring_service'],
+  'projects_of_principal()': ['which projects the policies of users leave', 'keyring_user'],
   'reference_counts(uuid)': ['how many rows name each version', 'keyring_service'],
   'reference_counts_of(uuid[])': ['the same, of some projects', 'keyring_service'],
+  'reference_counts_in_sight(uuid[])': ['the same, of those that a principal sees', 'keyring_user'],
   'refuse_stale(text,uuid)': ['the refusal of the fence', 'keyring_mover'],
   'refuse_stale_wrapping(uuid)': ['the refusal of the fence of wrapped keys'],
   'register_encrypted_column(text,regclass,name,name,name,name)': ['takes a column in, for who migrates'],
   'require_sound_catalog()': ['the refusal of the guard of versions where a count could miss rows'],
   'retention_subject(uuid,interval)': ['what an approval of a shorter retention is for', 'keyring_service'],
   'roots_lock()': ['the number of a lock'],
+  'rotations_of_principal()': ['which rotations they leave', 'keyring_user'],
   'schema_version()': ['which migration is the newest', 'keyring_service'],
+  'seen_exposed_secrets(uuid)': ['one name for both', 'keyring_service', 'keyring_user'],
+  'seen_reference_counts(uuid[])': ['one name for both', 'keyring_service', 'keyring_user'],
   'two_person_rule()': ['is the rule of two people in force?', 'keyring_service'],
   'unregister_encrypted_column(text)': ['lets a column go, for who migrates'],
   'wrapping_lock()': ['the number of a lock', 'keyring_service'],
@@ -82,7 +91,9 @@ interface Callable {
   readonly callers: Caller[];
 }
 
-const callers: readonly Caller[] = ['anon', 'authenticated', 'keyring_auditor', 'keyring_service', 'keyring_mover'];
+const callers: readonly Caller[] = [
+  ...(['anon', 'authenticated', 'keyring_auditor', 'keyring_service', 'keyring_mover', 'keyring_user'] as const),
+];
 // A role of PostgreSQL's own, which may here what `public` may.
 const everybody = 'pg_checkpoint';
 
@@ -175,6 +186,10 @@ async function callAll(): Promise<number> {
     await admin.run(
       `set local app.project_id = '${theirs.id}'; set local "request.jwt.claim.project_id" = '${theirs.id}'`,
     );
+    // Whom keyring_user reads for is the service's to say; others may set what they like.
+    await admin.run(`select pg_catalog.set_config('keyring.principal', $1, true)`, [
+      `user:${role === 'keyring_user' ? mine.owner : theirs.owner}`,
+    ]);
     if (hostile) await admin.run(inTheWay);
     for (const { name, types, names } of functions) {
       for (const id of ids) {
@@ -199,7 +214,7 @@ async function callAll(): Promise<number> {
     return told;
   };
 
-  for (const role of ['anon', 'authenticated', 'keyring_auditor', everybody]) {
+  for (const role of ['anon', 'authenticated', 'keyring_auditor', 'keyring_user', everybody]) {
     for (const [call, answer] of await answers(role, true)) {
       const name = call.slice('keyring.'.length, call.indexOf('('));
       // Of an envelope that somebody has, they may know which key it names.
@@ -211,7 +226,7 @@ async function callAll(): Promise<number> {
   }
   // To the service every project is its own: what it is told, and what it does, depends on no claim and on nothing in the way.
   expect(await answers('keyring_service', true)).toEqual(await answers('keyring_service', false));
-  expect(calls).toBe(6 * functions.length * ids.length);
+  expect(calls).toBe(7 * functions.length * ids.length);
   return calls;
 }
 

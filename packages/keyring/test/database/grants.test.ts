@@ -49,18 +49,19 @@ const offenders: Record<string, string> = {
     where p.pronamespace in ('keyring'::regnamespace, 'public'::regnamespace)
       and (p.prosecdef or p.proname = 'envelope_key_id')`,
   // Whole tables; of others, columns: keyring_auditor's are below.
-  'a grant on a table in keyring or keyring_jobs to others than the owner, the service and the auditor': `
+  'a grant on a table in keyring or keyring_jobs to others than the owner, the service, and to look the auditor and users': `
     select c.oid::regclass, g.grantee::regrole, g.privilege_type
     from pg_class c, aclexplode(c.relacl) g
     where c.relnamespace in ('keyring'::regnamespace, 'keyring_jobs'::regnamespace)
       and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)
-      and not (g.grantee = 'keyring_auditor'::regrole and g.privilege_type = 'SELECT')`,
-  'a grant on a function in keyring to others than the owner and the service': `
+      and not (g.grantee in ('keyring_auditor'::regrole, 'keyring_user'::regrole) and g.privilege_type = 'SELECT')`,
+  'a grant on a function in keyring to others than the owner, the service, and of those that look to users': `
     select p.oid::regprocedure, g.grantee from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
     where p.pronamespace = 'keyring'::regnamespace and p.proname <> 'envelope_key_id'
       and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)
       and not (g.grantee = 'keyring_mover'::regrole
-        and (p.proowner = g.grantee or p.proname in ('lock_primaries', 'refuse_stale')))`,
+        and (p.proowner = g.grantee or p.proname in ('lock_primaries', 'refuse_stale')))
+      and not (g.grantee = 'keyring_user'::regrole and p.provolatile = 's')`,
   'a table or function in keyring_jobs that is not keyring_owner’s': `
     select c.relname from pg_class c
     where c.relnamespace = 'keyring_jobs'::regnamespace and c.relowner <> 'keyring_owner'::regrole
@@ -71,10 +72,10 @@ const offenders: Record<string, string> = {
     select p.oid::regprocedure, g.grantee from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
     where p.pronamespace = 'keyring_jobs'::regnamespace and (p.prosecdef or g.grantee <> 'keyring_owner'::regrole)
       and not (p.proname = 'job_now' and g.grantee = 'keyring_service'::regrole)`,
-  'a grant on schema keyring or keyring_jobs to others than the owner and the service, and to the mover more than its use': `
+  'a grant on schema keyring or keyring_jobs to others than the owner and the service, and to our other roles more than its use': `
     select g.grantee::regrole, g.privilege_type from pg_namespace n, aclexplode(n.nspacl) g
     where n.nspname in ('keyring', 'keyring_jobs') and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)
-      and not (n.nspname = 'keyring' and g.grantee in ('keyring_mover'::regrole, 'keyring_auditor'::regrole)
+      and not (n.nspname = 'keyring' and g.grantee in ('keyring_mover'::regrole, 'keyring_auditor'::regrole, 'keyring_user'::regrole)
         and g.privilege_type = 'USAGE')`,
   'a key, a ciphertext or a digest that the auditor may read, or anything that it may change': `
     select a.attrelid::regclass, a.attname, p from pg_attribute a join pg_class c on c.oid = a.attrelid,
@@ -121,10 +122,17 @@ const offenders: Record<string, string> = {
       or g.privilege_type = 'UPDATE' and a.attname in ('value_encrypted', 'encryption_key_id')))`,
   'a way for a request’s role to become one of ours': `
     select member::regrole, roleid::regrole from pg_auth_members
-    where roleid in ('keyring_owner'::regrole, 'keyring_mover'::regrole, 'keyring_service'::regrole, 'keyring_auditor'::regrole)
-      and (member::regrole)::text in ('anon', 'authenticated', 'service_role', 'keyring_service', 'keyring_auditor')`,
+    where roleid in ('keyring_owner'::regrole, 'keyring_mover'::regrole, 'keyring_service'::regrole, 'keyring_auditor'::regrole,
+        'keyring_user'::regrole)
+      and (member::regrole)::text in ('anon', 'authenticated', 'service_role', 'keyring_service', 'keyring_auditor', 'keyring_user')
+      and not (roleid = 'keyring_user'::regrole and member = 'keyring_service'::regrole)`,
+  // Its policies take away: from the service, too, if it were keyring_user all the time.
+  'a right of users that the service has without becoming one': `
+    select 'keyring_service' where pg_has_role('keyring_service', 'keyring_user', 'usage')
+      or not pg_has_role('keyring_service', 'keyring_user', 'member')`,
   'a role of ours that could log in, bypass policies or rule': `
-    select rolname from pg_roles where rolname in ('keyring_owner', 'keyring_mover', 'keyring_service', 'keyring_auditor')
+    select rolname from pg_roles
+    where rolname in ('keyring_owner', 'keyring_mover', 'keyring_service', 'keyring_auditor', 'keyring_user')
       and (rolcanlogin or rolbypassrls or rolsuper or rolcreaterole or rolcreatedb or rolreplication)`,
   'a privilege of a request’s role on ciphertext': `
     select r, p from unnest(array['anon', 'authenticated', 'service_role']) r, unnest(array['select', 'insert', 'update']) p
