@@ -204,8 +204,11 @@ CREATE TRIGGER audit_is_append_only BEFORE DELETE OR UPDATE ON keyring.audit_arc
 CREATE TRIGGER audit_is_not_truncated BEFORE TRUNCATE ON keyring.audit_archives FOR EACH STATEMENT EXECUTE FUNCTION keyring.refuse_audit_change();
 create policy keyring_append on keyring.audit_archives for insert to keyring_owner with check (true);
 create policy keyring_roles on keyring.audit_archives for select to keyring_owner, keyring_service using (true);
+create policy keyring_user on keyring.audit_archives for select to keyring_user using (true);
 comment on table keyring.audit_archives is 'Up to which place the trail went into a file, and was removed here; signed';
 grant select on table keyring.audit_archives to keyring_service;
+grant select on column keyring.audit_archives.through to keyring_user;
+grant select on column keyring.audit_archives.archived_at to keyring_user;
 
 create table keyring.audit_checkpoints (
   id bigint not null generated always as identity,
@@ -232,16 +235,19 @@ CREATE TRIGGER guard_audit_checkpoint BEFORE INSERT ON keyring.audit_checkpoints
 create policy keyring_append on keyring.audit_checkpoints for insert to keyring_owner, keyring_service with check (true);
 create policy keyring_archive on keyring.audit_checkpoints for delete to keyring_owner using (true);
 create policy keyring_roles on keyring.audit_checkpoints for select to keyring_owner, keyring_service using (true);
+create policy keyring_user on keyring.audit_checkpoints for select to keyring_user using (true);
 comment on table keyring.audit_checkpoints is 'How long the chain was, and its head, signed: a C2SP signed note each';
 comment on column keyring.audit_checkpoints.floor_id is 'Every entry up to this id has its place: no transaction is left that could bring another one';
 comment on column keyring.audit_checkpoints.mark_id is 'The next floor, once every transaction up to mark_xid is over. Null: the floor is the last entry';
 grant select on table keyring.audit_checkpoints to keyring_service;
 grant insert on column keyring.audit_checkpoints.size to keyring_service;
+grant select on column keyring.audit_checkpoints.size to keyring_user;
 grant insert on column keyring.audit_checkpoints.floor_id to keyring_service;
 grant insert on column keyring.audit_checkpoints.note to keyring_service;
 grant insert on column keyring.audit_checkpoints.signing_key_id to keyring_service;
 grant insert on column keyring.audit_checkpoints.mark_id to keyring_service;
 grant insert on column keyring.audit_checkpoints.mark_xid to keyring_service;
+grant select on column keyring.audit_checkpoints.signed_at to keyring_user;
 
 create table keyring.audit_log (
   id bigint not null generated always as identity,
