@@ -656,6 +656,7 @@ create table keyring.key_usage (
   key_id uuid not null,
   project_id uuid not null,
   reserved bigint not null,
+  last_used_at timestamp with time zone,
   constraint key_usage_pkey PRIMARY KEY (key_id),
   constraint key_usage_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE,
   constraint key_usage_reserved_check CHECK ((reserved >= 0))
@@ -668,6 +669,7 @@ create policy keyring_roles on keyring.key_usage for all to keyring_owner, keyri
 create policy keyring_user on keyring.key_usage for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
 comment on table keyring.key_usage is 'No foreign key to encryption_keys: those are of columns with ciphertext, and the registry is checked against them';
 comment on column keyring.key_usage.reserved is 'Encryptions that processes may have made; at most one block a process too many';
+comment on column keyring.key_usage.last_used_at is 'Last reserved for encryptions, or used by a reader or a writer, to the hour; null: not since this is kept';
 grant insert, select, update on table keyring.key_usage to keyring_service;
 grant select on table keyring.key_usage to keyring_user;
 
@@ -2573,7 +2575,9 @@ CREATE OR REPLACE FUNCTION keyring.guard_key_usage()
  SET search_path TO ''
 AS $function$
   begin
-    if (new.key_id, new.project_id) <> (old.key_id, old.project_id) or new.reserved < old.reserved then
+    if (new.key_id, new.project_id) <> (old.key_id, old.project_id) or new.reserved < old.reserved
+      or new.last_used_at < old.last_used_at or (new.last_used_at is null and old.last_used_at is not null)
+    then
       raise exception 'a usage count only grows' using errcode = 'MK005';
     end if;
     return new;
@@ -3696,7 +3700,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261128000661' $function$;
+AS $function$ select '20261128000700' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

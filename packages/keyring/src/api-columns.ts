@@ -44,7 +44,7 @@ export interface OpenedValue {
  * with `unregistered_column` when there is none of that name, and with `invalid_argument` for a row id that no row of the table can
  * have, or that PostgreSQL would print otherwise.
  */
-export interface Columns {
+export interface EncryptedColumns {
   /** All of them, by label. */
   list(): Promise<EncryptedColumnEntry[]>;
   /**

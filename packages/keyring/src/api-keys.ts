@@ -25,6 +25,8 @@ export interface KeyVersion {
   readonly destroyedAt: Date | undefined;
   /** Encryptions accounted for under it, rounded up by a block a process (SP 800-38D bounds them). */
   readonly encryptions: number;
+  /** When it was last used to encrypt or to open a value for somebody, to the hour; rotations apart. Undefined: not since this is kept. */
+  readonly lastUsedAt: Date | undefined;
   /** For the primary: when its policy wants it rotated, quiet hours included. Undefined: never, or quiet hours do not open again. */
   readonly nextDueAt: Date | undefined;
 }

@@ -5,7 +5,7 @@
 
 import type { Access, AccessTokens, Grants } from './api-access.ts';
 import type { Actor, Audit } from './api-audit.ts';
-import type { Columns } from './api-columns.ts';
+import type { EncryptedColumns } from './api-columns.ts';
 import type { Keys } from './api-keys.ts';
 import type { Monitoring } from './api-monitoring.ts';
 import type { Notifications } from './api-notifications.ts';
@@ -32,7 +32,7 @@ export interface Keyring {
   readonly projects: Projects;
   readonly secrets: Secrets;
   /** Values in columns of your own tables. */
-  readonly columns: Columns;
+  readonly columns: EncryptedColumns;
   readonly keys: Keys;
   readonly rotations: Rotations;
   readonly policies: Policies;

@@ -140,7 +140,7 @@ export async function openKeyring(options: KeyringOptions): Promise<Keyring> {
       ...faces(audit, dataKeys),
       async close() {
         await reads.close();
-        dataKeys.close();
+        await dataKeys.close();
         await threads.close();
         await keyThreads.close();
         await instance.leave();

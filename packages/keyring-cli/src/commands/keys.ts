@@ -99,6 +99,7 @@ const columns: readonly Column<KeyVersion>[] = [
   { title: 'ROWS', value: ({ rows }) => count(rows), align: 'right' },
   { title: 'FINGERPRINT', value: ({ fingerprint }) => fingerprint },
   { title: 'CREATED', value: ({ createdAt }) => instant(createdAt) },
+  { title: 'LAST USED', value: ({ lastUsedAt }) => instant(lastUsedAt) },
   { title: 'KEPT UNTIL', value: ({ retentionUntil }) => day(retentionUntil) },
   { title: 'DESTROYED', value: ({ destroyedAt }) => day(destroyedAt) },
 ];

@@ -32,6 +32,7 @@ export const key = z
     rows: count.openapi({ description: 'Rows that name it.' }),
     fingerprint: z.string(),
     encryptions: count,
+    lastUsedAt: time.nullable().openapi({ description: 'To encrypt or open a value for somebody, to the hour.' }),
     createdAt: time,
     activatedAt: time.nullable(),
     deactivatedAt: time.nullable(),

@@ -14,6 +14,7 @@ export function wireKey(key: KeyVersion): z.infer<typeof schemas.key> {
     rows: key.rows,
     fingerprint: key.fingerprint,
     encryptions: key.encryptions,
+    lastUsedAt: timeOrNull(key.lastUsedAt),
     createdAt: time(key.createdAt),
     activatedAt: timeOrNull(key.activatedAt),
     deactivatedAt: timeOrNull(key.deactivatedAt),

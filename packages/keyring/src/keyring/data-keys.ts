@@ -8,6 +8,7 @@ import { decryptionFailed, KeyringError } from '../errors.ts';
 import { equalBytes, generateKey, insecureExportKey, keyFingerprint, wipe, type SecretKey } from '../secret-bytes.ts';
 import { Tally } from '../tally.ts';
 import { KeyCache, type DataKey } from './key-cache.ts';
+import { KeyUses } from './key-uses.ts';
 import { unwrapDataKey } from './unwrap-data-key.ts';
 import { UsageMeter } from './usage.ts';
 import {
@@ -46,6 +47,8 @@ export class DataKeys {
   readonly #evictions: NodeJS.Timeout | undefined;
   /** Every encryption under a data key is accounted for here first. */
   readonly usage: UsageMeter;
+  /** Every use of a data key for somebody is noted here. */
+  readonly uses: KeyUses;
   readonly tally: Tally;
 
   /** With others instead of options: the same keys, in the name of somebody else. */
@@ -55,12 +58,14 @@ export class DataKeys {
     this.#audit = audit;
     if (options instanceof DataKeys) {
       this.usage = options.usage;
+      this.uses = options.uses;
       this.tally = options.tally;
       this.#cache = options.#cache;
       this.#primaries = options.#primaries;
       return;
     }
     this.usage = new UsageMeter(database);
+    this.uses = new KeyUses(database);
     this.tally = options.tally ?? new Tally();
     this.#cache = new KeyCache(options.keyCacheSize, options.keyCacheMs, options.now);
     this.#primaries = new Map();
@@ -128,10 +133,11 @@ export class DataKeys {
     for (const keyId of keyIds) this.#cache.delete(keyId);
   }
 
-  /** Forgets everything, and stops looking for what has expired. */
-  close(): void {
+  /** Forgets everything, stops looking for what has expired, and writes which versions were used. */
+  async close(): Promise<void> {
     clearInterval(this.#evictions);
     this.clear();
+    await this.uses.close();
   }
 
   /** Forgets everything that is unwrapped. */

@@ -23,6 +23,7 @@ export interface InventoryRow {
   readonly promised_at: Date | null;
   readonly quiet_hours: QuietHours | null;
   readonly encryptions: string;
+  readonly last_used_at: Date | null;
 }
 
 export interface PageOf {
@@ -55,7 +56,7 @@ const hasStatus: Readonly<Record<KeyStatus, string>> = {
 const inventory = (projects: string, conditions: string, most = ''): string => `
   with page as materialized (
     select k.id, k.project_id, p.name, k.version, k.state, k.fingerprint, k.created_at, k.activated_at, k.deactivated_at,
-      k.retention_until, k.destroyed_at, coalesce(${isPrimary}, false) as active, coalesce(u.reserved, 0) as encryptions,
+      k.retention_until, k.destroyed_at, coalesce(${isPrimary}, false) as active, coalesce(u.reserved, 0) as encryptions, u.last_used_at,
       s.enabled, s.due_at, s.promised_at, s.quiet_hours
     from ${projects} p
     join keyring.encryption_keys k on k.project_id = p.id
@@ -77,7 +78,7 @@ const inventory = (projects: string, conditions: string, most = ''): string => `
       when g.activated_at is null then 'pre-activation'
       else 'deactivated'
     end as status,
-    g.active, coalesce(c.rows_naming, 0) as rows_naming, g.fingerprint, g.encryptions, g.created_at, g.activated_at,
+    g.active, coalesce(c.rows_naming, 0) as rows_naming, g.fingerprint, g.encryptions, g.last_used_at, g.created_at, g.activated_at,
     g.deactivated_at, g.retention_until, g.destroyed_at,
     g.enabled as scheduled, g.due_at, g.promised_at, g.quiet_hours
   from page g left join counted c on c.encryption_key_id = g.id

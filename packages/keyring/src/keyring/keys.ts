@@ -84,6 +84,7 @@ async function keyVersion(row: InventoryRow): Promise<KeyVersion> {
     retentionUntil: row.retention_until ?? undefined,
     destroyedAt: row.destroyed_at ?? undefined,
     encryptions: Number(row.encryptions),
+    lastUsedAt: row.last_used_at ?? undefined,
     nextDueAt: await nextDueAt(row),
   };
 }

@@ -1,4 +1,4 @@
-import type { ColumnRow, Columns, OpenedValue, SealedValue } from '../api.ts';
+import type { ColumnRow, EncryptedColumns, OpenedValue, SealedValue } from '../api.ts';
 import type { AuditTrail } from '../audit/audit.ts';
 import { sqlState, sqlStates } from '../db/failures.ts';
 import type { Database } from '../db/port.ts';
@@ -75,7 +75,7 @@ export function columns(
   known: KnownColumns,
   writers: Turnstile,
   noteRead: (projectId: string) => void,
-): Columns {
+): EncryptedColumns {
   const placeOf = async (column: EncryptedColumn, row: ColumnRow): Promise<Place> => ({
     column,
     projectId: requireUuid('project id', row.projectId),
@@ -84,6 +84,7 @@ export function columns(
   const sealed = async (place: Place, plaintext: Uint8Array): Promise<SealedValue> => {
     const { id: keyId, key } = await dataKeys.primary(place.projectId);
     await dataKeys.usage.spend(keyId, 1);
+    dataKeys.uses.note(keyId);
     return { keyId, envelope: seal(key, keyId, plaintext, aadOf(place, keyId)) };
   };
   /** One try to set a value: undefined when somebody else came between, and it is worth another. */
@@ -127,6 +128,7 @@ export function columns(
         if (found === undefined) return undefined;
         const { key } = found;
         const bytes = open(key.key, key.id, found.row.ciphertext ?? Buffer.alloc(0), aadOf(place, key.id));
+        dataKeys.uses.note(key.id);
         noteRead(projectId);
         return new OpenedColumnValue(bytes, { label, rowId, keyId: key.id });
       }),
@@ -158,6 +160,7 @@ export function columns(
         throw error instanceof KeyringError && error.code === 'unknown_key' ? decryptionFailed() : error;
       });
       const bytes = open(key, keyId, envelope, aadOf(place, keyId));
+      dataKeys.uses.note(keyId);
       noteRead(place.projectId);
       return new OpenedColumnValue(bytes, { label, rowId: place.rowId, keyId });
     },

@@ -45,15 +45,19 @@ export function secrets(
   noteRead: (projectId: string) => void,
   sight: Database = database,
 ): Omit<Secrets, 'adopt'> {
+  const used = (name: string, row: SecretRow, key: DataKey): OpenedSecret => {
+    dataKeys.uses.note(key.id);
+    return opened(name, row, key);
+  };
   const read = async (projectId: string, name: string): Promise<OpenedSecret | undefined> => {
     if (isUnstorable(name)) return undefined;
     const row = await selectSecret(sight, projectId, name);
     if (row === undefined) return undefined;
     const key = dataKeys.cached(projectId, keyIdOf(row, name));
-    if (key !== undefined) return opened(name, row, key);
+    if (key !== undefined) return used(name, row, key);
     const again = (): Promise<SecretRow | undefined> => selectSecret(sight, projectId, name);
     const found = await withKey(dataKeys, projectId, row, (one) => keyIdOf(one, name), again);
-    return found && opened(name, found.row, found.key);
+    return found && used(name, found.row, found.key);
   };
   // A migration takes the tables of a read in another order: one of the two is given up.
   const get = async (givenId: string, name: string): Promise<OpenedSecret | undefined> => {
@@ -162,6 +166,7 @@ async function tryPut(
     } else if (!(await updateSecret(database, write, existing.encryption_key_id))) {
       return undefined;
     }
+    dataKeys.uses.note(primary.id);
     return { id, created: existing === undefined, keyId: primary.id };
   } catch (error) {
     const state = sqlState(error);

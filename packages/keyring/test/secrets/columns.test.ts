@@ -1,6 +1,6 @@
 import { createCipheriv, randomBytes, randomUUID } from 'node:crypto';
 import { inspect } from 'node:util';
-import type { Keyring } from '@meshhook/keyring';
+import type { EncryptedColumns, Keyring } from '@meshhook/keyring';
 import { Pool } from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { bothWays, strikeEveryStatement } from '../engine/support/faults.ts';
@@ -11,7 +11,7 @@ const LABEL = 'hooks.token';
 
 let installation: Installation;
 let keyring: Keyring;
-let columns: Keyring['columns'];
+let columns: EncryptedColumns;
 let projectId: string;
 /** The application's own connections, as the service. */
 let pool: Pool;
