@@ -135,6 +135,32 @@ describe('rotations, in a real browser', () => {
     await page.close();
   });
 
+  it('what leaves a leaked key is tried first, whatever is typed yet, and changes nothing by that', async () => {
+    const id = await fillProject(site.place.keyring, 'tried first', 3);
+    const before = (await site.place.keyring.rotations.list()).length;
+    const page = await site.visitor.open('/rotate?why=wrapping-key');
+    await page.getByRole('button', { name: 'Dry run of the secrets' }).click();
+    await page.getByText('would move to a new key').waitFor();
+
+    await page.goto(`${site.server.url}/rotate?why=data-key`);
+    await page.getByRole('button', { name: 'Dry run' }).click();
+    await page.getByText('Which project?').waitFor();
+    const project = page.locator('input[name=project]');
+    await project.fill('tried first');
+    await page.getByRole('button', { name: 'Dry run' }).click();
+    await page.getByText('3 secrets in 1 project would move to a new key').waitFor();
+    expect((await site.place.keyring.rotations.list()).length).toBe(before);
+
+    expect(await project.inputValue()).toBe('tried first');
+    await page.getByRole('textbox', { name: 'What happened' }).fill('in a public repository');
+    await page.getByLabel(/to confirm/).fill('tried first');
+    await page.getByRole('button', { name: 'Leave the leaked key now' }).click();
+    await page.getByRole('status').getByText('completed').waitFor();
+    const [, now] = await site.place.keyring.keys.list({ projectId: id });
+    expect(now).toMatchObject({ status: 'active', rows: 3 });
+    await page.close();
+  });
+
   it('the keyboard alone rotates a project', async () => {
     await fillProject(site.place.keyring, 'typed', 2);
     const page = await site.visitor.open('/rotate');

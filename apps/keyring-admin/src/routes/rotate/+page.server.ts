@@ -37,20 +37,26 @@ const reasonOf = (sent: Sent) => {
   return reason === undefined ? {} : { reason };
 };
 
+/** What it would do, how long that would take, and what would be left behind. */
+async function preview(sent: Sent, api: Api, scope: ReturnType<typeof scopeOf>) {
+  const { body } = await api.send<shapes.RotationPlan>('POST', '/api/keys/rotate', { ...scope, dryRun: true });
+  return { plan: body, values: sent.echo() };
+}
+
 async function start(api: Api, request: shapes.RotateRequest): Promise<string> {
   const { body } = await api.send<shapes.Rotation>('POST', '/api/keys/rotate', request);
   return `/rotations/${body.id}`;
 }
 
 export const actions: Actions = {
-  preview: (event) =>
-    act(event, 'rotate', async (sent, api) => {
-      const { body } = await api.send<shapes.RotationPlan>('POST', '/api/keys/rotate', {
-        ...scopeOf(sent),
-        dryRun: true,
-      });
-      return { plan: body, values: sent.echo() };
-    }),
+  preview: (event) => act(event, 'rotate', (sent, api) => preview(sent, api, scopeOf(sent))),
+
+  previewEmergency: (event) =>
+    act(event, 'emergency', (sent, api) =>
+      preview(sent, api, { projects: [required(sent, 'project', 'Which project?')] }),
+    ),
+
+  previewWrapping: (event) => act(event, 'wrapping', (sent, api) => preview(sent, api, { all: true })),
 
   rotate: async (event) => {
     let started: string | undefined;
