@@ -64,7 +64,7 @@ test.skipIf(!runs)('promtool takes the rules, and each fires on what it is for a
   const checked = promtool(ops, 'check', 'rules', 'alerts.yml');
   expect(checked.said).toContain('SUCCESS');
   expect(checked.code).toBe(0);
-  const tested = promtool(ops, 'test', 'rules', 'alerts.test.yml');
+  const tested = promtool(ops, 'test', 'rules', 'alerts.test.yml', 'alerts.days.test.yml');
   expect(tested.said).toContain('SUCCESS');
   expect(tested.code).toBe(0);
 });

@@ -1,5 +1,6 @@
-import { openCluster } from '@meshhook/keyring-embedded';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { openCluster } from '@meshhook/keyring-embedded';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { query } from '../../../test/support/database.ts';
 import { temporaryFolder } from './support/cli.ts';
@@ -49,14 +50,29 @@ test('values of a registered column are set, read and adopted', async () => {
     code: 'illegal_state',
     hint: `Run \`mh-keys columns adopt ${LABEL}\`.`,
   });
-  expect((await run(['columns', 'adopt', LABEL, '--dry-run'])).stdout).toContain(
-    '1 row from before the keyring; 1 can be adopted',
-  );
-  expect((await run(['columns', 'adopt', LABEL, '--finish'])).stdout).toContain('Adopted 1 of 1 row; 0 left.');
+  const [dry, adopted, listedAgain] = await asDocumented();
+  expect(dry).toContain('1 row from before the keyring; 1 can be adopted');
+  expect(adopted).toContain('Adopted 1 of 1 row; 0 left.');
+  expect(listedAgain).toContain(LABEL);
+  expect((await run(['columns', 'adopt', LABEL, '--finish'])).code).toBe(0);
   expect((await run(['columns', 'get', LABEL, '1', ...of])).stdout).toBe('plain');
   expect((await run(['rotate', '--all'])).code).toBe(0);
   expect((await run(['columns', 'get', LABEL, '1', ...of])).stdout).toBe('plain');
 });
+
+/** The commands of docs/columns.md, as they stand there: what each wrote. */
+async function asDocumented(): Promise<string[]> {
+  const text = await readFile(path.join(import.meta.dirname, '../../../docs/columns.md'), 'utf8');
+  const [, block = ''] = /columns\.test\.ts -->\s*```sh\n([^]*?)```/.exec(text) ?? [];
+  const answers: string[] = [];
+  for (const line of block.trim().split('\n')) {
+    const [, args = ''] = /^mh-keys ([^#]*)/.exec(line) ?? [];
+    const { code, stdout, stderr } = await run(args.trim().split(/ +/));
+    expect({ line, code, stderr }).toMatchObject({ line, code: 0 });
+    answers.push(stdout);
+  }
+  return answers;
+}
 
 test('what is not there is refused, with what to do', async () => {
   const of = ['--project', 'acme'];

@@ -185,7 +185,11 @@ describe('with the wall of the statements taken away', () => {
     'what is overdue': ({ policies }) => policies.overdue({ among: 'all' }),
     quarantine: ({ quarantine }) => quarantine.list({ among: 'all' }),
     'the trail': ({ audit }) => audit.list(),
-    'the trail, exported': ({ audit }) => Array.fromAsync(audit.export()),
+    'the trail, exported': async ({ audit }) => {
+      const entries = [];
+      for await (const entry of audit.export()) entries.push(entry);
+      return entries;
+    },
     tokens: ({ access }) => access.tokens.list({ among: 'all' }),
     grants: ({ access }) => access.grants.list({ among: 'all' }),
     'how all stands': ({ overview }) => overview({ among: 'all' }),
