@@ -223,7 +223,7 @@ export class LaneDatabase {
 
   async close(): Promise<void> {
     for (const { connection } of this.#backends.values()) connection.release();
-    this.#dataKeys.close();
+    await this.#dataKeys.close();
     await Promise.all([this.#database, ...this.#databases].map((database) => database.close()));
     await Promise.all([this.observer, this.#resetter].map(({ client }) => client.end()));
     await this.test.drop();
