@@ -1,4 +1,5 @@
 import type { Actor } from '../api.ts';
+import { KeptBack } from '../db/kept-back.ts';
 import type { Queryable } from '../db/port.ts';
 import type { NewAuditEntry } from './audit.ts';
 import { insertEntries } from './store.ts';
@@ -7,8 +8,6 @@ const LEAST_INTERVAL_MS = 60_000;
 // Readers times projects that are told apart between two flushes; what is above is counted together.
 const MOST_TOLD_APART = 2_000;
 const ENTRIES_AT_ONCE = 500;
-// Whoever closes does not wait for a database that has gone away.
-const LAST_FLUSH_MS = 2_000;
 
 interface Reads {
   readonly actor: Actor;
@@ -25,18 +24,16 @@ interface Reads {
 export class ReadSummaries {
   readonly #database: Queryable;
   readonly #now: () => Date;
-  readonly #timer: NodeJS.Timeout;
+  readonly #keptBack: KeptBack;
   #reads = new Map<string, Reads>();
   #toldApart = 0;
   #since: Date;
-  #flushing: Promise<void> = Promise.resolve();
 
   constructor(database: Queryable, { heartbeatMs, now }: { readonly heartbeatMs: number; readonly now: () => Date }) {
     this.#database = database;
     this.#now = now;
     this.#since = now();
-    this.#timer = setInterval(() => void this.flush().catch(() => undefined), Math.max(LEAST_INTERVAL_MS, heartbeatMs));
-    this.#timer.unref();
+    this.#keptBack = new KeptBack(() => this.#write(), Math.max(LEAST_INTERVAL_MS, heartbeatMs));
   }
 
   /** What counts one reader's reads. */
@@ -61,19 +58,11 @@ export class ReadSummaries {
 
   /** Writes what was counted; what could not be written is counted on. */
   flush(): Promise<void> {
-    const next = this.#flushing.then(() => this.#write());
-    this.#flushing = next.catch(() => undefined);
-    return next;
+    return this.#keptBack.flush();
   }
 
-  async close(): Promise<void> {
-    clearInterval(this.#timer);
-    let over: NodeJS.Timeout | undefined;
-    const patience = new Promise<void>((resolve) => {
-      over = setTimeout(resolve, LAST_FLUSH_MS);
-    });
-    await Promise.race([this.flush().catch(() => undefined), patience]);
-    clearTimeout(over);
+  close(): Promise<void> {
+    return this.#keptBack.close();
   }
 
   async #write(): Promise<void> {

@@ -1,3 +1,4 @@
+import { KeptBack } from '../db/kept-back.ts';
 import type { Queryable } from '../db/port.ts';
 import { noteKeyUses } from './usage-store.ts';
 
@@ -6,8 +7,6 @@ const FLUSH_EVERY_MS = 60_000;
 const KNOWN_FOR_MS = 3_600_000;
 const MOST_VERSIONS = 100_000;
 const VERSIONS_AT_ONCE = 500;
-// Whoever closes does not wait for a database that has gone away.
-const LAST_FLUSH_MS = 2_000;
 
 /**
  * Notes when versions were used for readers and writers: in memory, and in the database once a minute. What a process that is killed has not
@@ -15,16 +14,14 @@ const LAST_FLUSH_MS = 2_000;
  */
 export class KeyUses {
   readonly #database: Queryable;
-  readonly #timer: NodeJS.Timeout;
+  readonly #keptBack: KeptBack;
   #known = new Set<string>();
   #unwritten = new Set<string>();
   #knownSince = performance.now();
-  #flushing: Promise<void> = Promise.resolve();
 
   constructor(database: Queryable) {
     this.#database = database;
-    this.#timer = setInterval(() => void this.flush().catch(() => undefined), FLUSH_EVERY_MS);
-    this.#timer.unref();
+    this.#keptBack = new KeptBack(() => this.#write(), FLUSH_EVERY_MS);
   }
 
   note(keyId: string): void {
@@ -35,23 +32,15 @@ export class KeyUses {
 
   /** Writes what was noted; what could not be written is written by the next. */
   flush(): Promise<void> {
-    const next = this.#flushing.then(() => this.#write());
-    this.#flushing = next.catch(() => undefined);
-    return next;
+    return this.#keptBack.flush();
   }
 
-  async close(): Promise<void> {
-    clearInterval(this.#timer);
-    let over: NodeJS.Timeout | undefined;
-    const patience = new Promise<void>((resolve) => {
-      over = setTimeout(resolve, LAST_FLUSH_MS);
-    });
-    await Promise.race([this.flush().catch(() => undefined), patience]);
-    clearTimeout(over);
+  close(): Promise<void> {
+    return this.#keptBack.close();
   }
 
   async #write(): Promise<void> {
-    if (performance.now() - this.#knownSince >= KNOWN_FOR_MS) {
+    if (this.#known.size >= MOST_VERSIONS || performance.now() - this.#knownSince >= KNOWN_FOR_MS) {
       this.#known = new Set(this.#unwritten);
       this.#knownSince = performance.now();
     }

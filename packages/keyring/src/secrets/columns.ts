@@ -8,15 +8,14 @@ import { open, seal } from '../envelope/seal.ts';
 import { decryptionFailed, KeyringError } from '../errors.ts';
 import { selectEncryptedColumns, type EncryptedColumn } from '../keyring/columns.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
-import { wipe } from '../secret-bytes.ts';
 import { requireUuid } from '../validate.ts';
 import { adoptColumn, adoptCommand } from './adopt.ts';
 import { selectValue, updateValue, type ValueRow } from './column-store.ts';
 import { OpenedColumnValue } from './opened-secret.ts';
 import { requireRowId } from './row-id.ts';
-import { isLostTry, withKey, WRITE_ATTEMPTS } from './tries.ts';
+import { isLostTry, untilDone, withKey } from './tries.ts';
 import type { Turnstile } from './turnstile.ts';
-import { requireValue } from './value.ts';
+import { withValue } from './value.ts';
 
 interface Place {
   readonly column: EncryptedColumn;
@@ -114,7 +113,7 @@ export function columns(
       known.use(label, async (column) => {
         const place = await placeOf(column, row);
         return withValue(value, async (plaintext) => {
-          const written = await writers.run(place.projectId, () => firstOf(() => trySet(place, plaintext)));
+          const written = await writers.run(place.projectId, () => untilDone(() => trySet(place, plaintext)));
           return written ?? Promise.reject(contended(place));
         });
       }),
@@ -136,7 +135,7 @@ export function columns(
       const place = await placeOf(await known.get(label), row);
       return withValue(value, async (plaintext) => {
         let refused = false;
-        const done = await firstOf(async () => {
+        const done = await untilDone(async () => {
           const given = await sealed(place, plaintext);
           try {
             return { result: await write(given) };
@@ -167,24 +166,6 @@ export function columns(
     adopt: (label, options = {}) =>
       known.use(label, (column) => adoptColumn(database, dataKeys, audit, column, options)),
   };
-}
-
-async function firstOf<T>(attempt: () => Promise<T | undefined>): Promise<T | undefined> {
-  for (let attempts = 1; attempts <= WRITE_ATTEMPTS; attempts++) {
-    const done = await attempt();
-    if (done !== undefined) return done;
-  }
-  return undefined;
-}
-
-/** Gives the bytes of a value, and wipes them where they are a copy. */
-async function withValue<T>(value: string | Uint8Array, work: (plaintext: Uint8Array) => Promise<T>): Promise<T> {
-  const plaintext = requireValue(value);
-  try {
-    return await work(plaintext);
-  } finally {
-    if (typeof value === 'string') wipe(plaintext);
-  }
 }
 
 function aadOf({ column: { label }, projectId, rowId }: Place, keyId: string): Uint8Array {

@@ -10,7 +10,6 @@ import { KeyringError } from '../errors.ts';
 import type { DataKeys } from '../keyring/data-keys.ts';
 import type { DataKey } from '../keyring/key-cache.ts';
 import { requireGivenReason, requireName, requireUuid } from '../validate.ts';
-import { wipe } from '../secret-bytes.ts';
 import { OpenedStoredSecret } from './opened-secret.ts';
 import {
   deleteSecret,
@@ -23,9 +22,9 @@ import {
   type SecretEntryRow,
   type SecretRow,
 } from './store.ts';
-import { isLostTry, withKey, WRITE_ATTEMPTS } from './tries.ts';
+import { isLostTry, untilDone, withKey } from './tries.ts';
 import { Turnstile } from './turnstile.ts';
-import { requireValue } from './value.ts';
+import { withValue } from './value.ts';
 
 // Of the connections of a pool, one project's writers take a few: those that wait for a row somebody holds must not keep the
 // readers of all projects waiting.
@@ -82,15 +81,11 @@ export function secrets(
     async put(givenId, name, value) {
       const projectId = requireUuid('project id', givenId);
       requireName('secret name', name);
-      const plaintext = requireValue(value);
-      const written = await writers.run(projectId, async () => {
-        for (let attempt = 1; attempt <= WRITE_ATTEMPTS; attempt++) {
-          const done = await tryPut(database, dataKeys, audit.actor, projectId, name, plaintext);
-          if (done !== undefined) return done;
-        }
-        return undefined;
-      });
-      if (typeof value === 'string') wipe(plaintext);
+      const written = await withValue(value, (plaintext) =>
+        writers.run(projectId, () =>
+          untilDone(() => tryPut(database, dataKeys, audit.actor, projectId, name, plaintext)),
+        ),
+      );
       if (written !== undefined) return written;
       throw new KeyringError('contended', `The secret "${name}" is being changed by too many writers at once.`, {
         remedy: 'Try again.',

@@ -4,7 +4,16 @@ import type { DataKeys } from '../keyring/data-keys.ts';
 import type { DataKey } from '../keyring/key-cache.ts';
 
 /** A try to write is lost to a promote, a first put or a delete that came between; each is over when the next one starts. */
-export const WRITE_ATTEMPTS = 20;
+const WRITE_ATTEMPTS = 20;
+
+/** Tries until a try gives something; undefined when all of them were lost. */
+export async function untilDone<T>(attempt: () => Promise<T | undefined>): Promise<T | undefined> {
+  for (let attempts = 1; attempts <= WRITE_ATTEMPTS; attempts++) {
+    const done = await attempt();
+    if (done !== undefined) return done;
+  }
+  return undefined;
+}
 
 /** Did somebody come between, so that writing is worth another try? What was known of the primary is forgotten then. */
 export function isLostTry(dataKeys: DataKeys, projectId: string, error: unknown): boolean {

@@ -1,8 +1,22 @@
 import { MAX_PLAINTEXT_BYTES } from '../envelope/format.ts';
 import { KeyringError } from '../errors.ts';
+import { wipe } from '../secret-bytes.ts';
 
-/** A value's bytes: a copy of a text, the caller's own otherwise. @throws KeyringError `invalid_value`. */
-export function requireValue(value: string | Uint8Array): Uint8Array {
+/** Gives the bytes of a value, and wipes them where they are a copy. @throws KeyringError `invalid_value`. */
+export async function withValue<T>(
+  value: string | Uint8Array,
+  work: (plaintext: Uint8Array) => Promise<T>,
+): Promise<T> {
+  const plaintext = requireValue(value);
+  try {
+    return await work(plaintext);
+  } finally {
+    if (typeof value === 'string') wipe(plaintext);
+  }
+}
+
+/** A value's bytes: a copy of a text, the caller's own otherwise. */
+function requireValue(value: string | Uint8Array): Uint8Array {
   if (typeof value === 'string' && !value.isWellFormed()) {
     throw new KeyringError('invalid_value', 'The value is not well-formed Unicode; pass it as bytes.');
   }
