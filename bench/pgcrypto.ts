@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import type pg from 'pg';
 import type { Bench, Measure } from './support.ts';
-import { rotate } from './rotate.ts';
+import { rotateApart } from './rotate.ts';
 import { rate, ratio } from './table.ts';
 
 // Its defaults derive a key per value and take their time: a part of the rows tells the rate.
@@ -13,23 +13,25 @@ export async function pgcryptoMeasures(bench: Bench): Promise<Measure[]> {
   const database = await bench.database({ projects: 1, secretsEach: secrets });
   const keyring = await database.open();
   try {
-    const { totalMs } = await rotate(keyring, 'all');
+    const { sweepMs, totalMs } = await rotateApart(keyring, database);
     const { defaults, fastest } = await database.admin((client) => inPgcrypto(client, secrets));
-    const ours = secrets / totalMs;
+    // Like with like: its statement re-encrypts, and nobody reads back what it wrote.
+    const ours = secrets / sweepMs;
+    const measured = `${rate(secrets, sweepMs)} swept, ${rate(secrets, totalMs)} to completed`;
     return [
       {
         what: 'against pgcrypto, its defaults, one statement',
-        measured: rate(secrets, totalMs),
+        measured,
         against: `${ratio(ours / defaults)} its ${rate(defaults, 1)}`,
         target: '≥ 34 ×',
-        numbers: { oursPerMs: ours, defaultsPerMs: defaults },
+        numbers: { oursPerMs: ours, completedPerMs: secrets / totalMs, defaultsPerMs: defaults },
       },
       {
         what: "against pgcrypto, 's2k-mode=0', one statement, all rows locked",
-        measured: rate(secrets, totalMs),
+        measured,
         against: `${ratio(ours / fastest)} its ${rate(fastest, 1)}`,
         target: '≥ 0.5 ×',
-        numbers: { oursPerMs: ours, fastestPerMs: fastest },
+        numbers: { oursPerMs: ours, completedPerMs: secrets / totalMs, fastestPerMs: fastest },
       },
     ];
   } finally {

@@ -8,6 +8,8 @@ import type { BenchDatabase } from './support.ts';
 
 export interface Timed {
   readonly detail: RotationDetail;
+  /** From the last promote to the last row moved. */
+  readonly sweepMs: number;
   /** From request to completed. */
   readonly totalMs: number;
 }
@@ -21,7 +23,13 @@ export async function rotate(keyring: Keyring, projects: RotationRequest['projec
   if (rotation.state !== 'completed') throw new Error(`the rotation ended ${rotation.state}`);
   const detail = await keyring.rotations.get(id);
   if (detail === undefined) throw new Error('the rotation is gone');
-  return { detail, totalMs };
+  return { detail, sweepMs: sweepMsOf(detail), totalMs };
+}
+
+function sweepMsOf({ projectDetails }: RotationDetail): number {
+  const promoted = projectDetails.map(({ promotedAt }) => promotedAt?.getTime() ?? NaN);
+  const swept = projectDetails.map(({ sweptAt }) => sweptAt?.getTime() ?? NaN);
+  return Math.max(...swept) - Math.max(...promoted);
 }
 
 /** `rotate` by a process that does nothing else: its time, and its peak memory. */
@@ -42,7 +50,7 @@ export async function rotateApart(
     if (told.state !== 'completed') throw new Error(`the rotation ended ${told.state}`);
     const detail = await keyring.rotations.get(id);
     if (detail === undefined) throw new Error('the rotation is gone');
-    return { detail, totalMs, peakBytes: told.peakBytes };
+    return { detail, sweepMs: sweepMsOf(detail), totalMs, peakBytes: told.peakBytes };
   } finally {
     rotator.disconnect();
   }
