@@ -26,6 +26,9 @@ describe('the trail, in a real browser', () => {
     await expect.poll(async () => (await entries.allInnerTexts()).every((text) => text.startsWith('key '))).toBe(true);
     await entries.first().locator('summary').click();
     await entries.first().getByText('To what').waitFor();
+    const [acme] = await site.place.keyring.projects.list();
+    const ofProject = entries.first().getByRole('link', { name: 'acme' });
+    expect(await ofProject.getAttribute('href')).toBe(`/keys/${String(acme?.id)}`);
     const href = await page.getByRole('link', { name: 'Export' }).getAttribute('href');
     const exported = await page.request.get(site.server.url + String(href));
     const lines = (await exported.text()).trimEnd().split('\n');

@@ -42,7 +42,7 @@ test('a token is printed once and alone, listed without itself, and revoked', as
   ]);
   expect(made).toMatchObject({ code: 0, out: expect.stringMatching(/^mhk_[0-9A-Za-z]{49}$/) as string });
   const list = await run(['token', 'list']);
-  expect(list.out).toContain('deploy');
+  expect(list.out).toMatch(/deploy +keys:read +acme /);
   expect(list.out).not.toContain(made.out);
   const [{ id }] = (await json(['token', 'list']))['tokens'] as unknown as [{ id: string }];
   expect((await run(['token', 'revoke', id])).code).toBe(0);
@@ -71,6 +71,7 @@ test('roles are given and taken, a second admin ends the warning, and a third ta
   expect((await run(['approval', 'reject', id])).out).toContain('rejected');
   expect((await run(['approval', 'rule', 'off', '--reason', 'no'])).error?.code).toBe('approval_needed');
   const auditor = await json(['grant', 'add', 'person:aud', 'auditor', '--project', 'acme']);
+  expect((await run(['grant', 'list'])).out).toMatch(/person:aud +auditor +acme /);
   expect((await run(['grant', 'remove', (auditor['grant'] as unknown as { id: string }).id])).code).toBe(0);
 });
 

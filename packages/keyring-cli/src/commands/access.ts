@@ -8,6 +8,7 @@ import {
   type Grant,
   type GrantableRole,
   type Grants,
+  type Keyring,
   type Permission,
 } from '@meshhook/keyring';
 import { InvalidArgumentError, type Command } from 'commander';
@@ -74,11 +75,16 @@ function registerTokens(program: Command, app: App): void {
     'mh-keys token list --json',
   ]);
   pagedBefore(tokens, { most: 1_000, of: 'token' }).action(async (page: Page) => {
-    const found = await withKeyring(app, (keyring) => keyring.access.tokens.list(page));
+    const { found, names } = await withKeyring(app, async (keyring) => {
+      const found = await keyring.access.tokens.list(page);
+      // Of several, the table says how many.
+      const alone = found.flatMap(({ projects }) => (projects.length === 1 && projects !== 'all' ? projects : []));
+      return { found, names: await projectNames(keyring, alone) };
+    });
     app.terminal.result({ tokens: found }, () =>
       found.length === 0
         ? 'There is no token.'
-        : table(found, tokenColumns, (title) => app.terminal.style('bold', title)),
+        : table(found, tokenColumns(names), (title) => app.terminal.style('bold', title)),
     );
     sayMore(app.terminal, found, page, ({ id }) => `--before ${id}`);
     sayServersOwn(app);
@@ -131,15 +137,20 @@ function registerGrants(program: Command, app: App): void {
 
   const list = leaf(grant, 'list', 'lists who has which role where, by person', ['mh-keys grant list']);
   pagedAfter(list, { most: 10_000, of: 'grant' }).action(async (page: Page) => {
-    const { grants, warnings } = await withKeyring(app, async ({ access }) => ({
-      grants: await access.grants.list({ limit: page.limit, ...(await positionOf(access.grants, page)) }),
-      warnings: await access.warnings(),
-    }));
+    const { grants, warnings, names } = await withKeyring(app, async (keyring) => {
+      const { access } = keyring;
+      const grants = await access.grants.list({ limit: page.limit, ...(await positionOf(access.grants, page)) });
+      const names = await projectNames(
+        keyring,
+        grants.flatMap(({ projectId }) => projectId ?? []),
+      );
+      return { grants, names, warnings: await access.warnings() };
+    });
     app.terminal.result({ grants, warnings }, () =>
       [
         grants.length === 0
           ? 'Nobody was granted anything.'
-          : table(grants, grantColumns, (title) => app.terminal.style('bold', title)),
+          : table(grants, grantColumns(names), (title) => app.terminal.style('bold', title)),
         ...warnings.map(({ message, remedy }) => line`warning: ${message} ${remedy}`),
       ].join('\n'),
     );
@@ -225,22 +236,42 @@ function collect<T>(parse: (text: string) => T): (text: string, before?: readonl
   return (text, before = []) => [...before, parse(text)];
 }
 
-const tokenColumns: readonly Column<AccessToken>[] = [
+/** What these projects are called; one that is gone has no name. */
+async function projectNames(keyring: Keyring, ids: readonly string[]): Promise<Names> {
+  if (ids.length === 0) return new Map();
+  const among = [...new Set(ids)];
+  const projects = await keyring.projects.list({ among, limit: among.length });
+  return new Map(projects.map(({ id, name }) => [id, name]));
+}
+
+type Names = ReadonlyMap<string, string>;
+
+const tokenColumns = (names: Names): readonly Column<AccessToken>[] => [
   { title: 'TOKEN', value: ({ id }) => id },
   { title: 'NAME', value: ({ name }) => name },
   { title: 'MAY', value: ({ role, permissions: some = [] }) => role ?? some.join(' ') },
-  { title: 'PROJECTS', value: ({ projects }) => (projects === 'all' ? 'all' : String(projects.length)) },
+  {
+    title: 'PROJECTS',
+    value: ({ projects }) => {
+      if (projects === 'all') return 'all';
+      const [only = ''] = projects;
+      return projects.length === 1 ? (names.get(only) ?? only) : String(projects.length);
+    },
+  },
   { title: 'PERSON', value: ({ person }) => person },
   { title: 'STATE', value: ({ state }) => state },
   { title: 'EXPIRES', value: ({ expiresAt }) => instant(expiresAt) },
   { title: 'LAST USED', value: ({ lastUsedAt }) => instant(lastUsedAt) },
 ];
 
-const grantColumns: readonly Column<Grant>[] = [
+const grantColumns = (names: Names): readonly Column<Grant>[] => [
   { title: 'GRANT', value: ({ id }) => id },
   { title: 'PERSON', value: ({ person }) => person },
   { title: 'ROLE', value: ({ role }) => role },
-  { title: 'PROJECT', value: ({ projectId }) => projectId ?? 'all' },
+  {
+    title: 'PROJECT',
+    value: ({ projectId }) => (projectId === undefined ? 'all' : (names.get(projectId) ?? projectId)),
+  },
   { title: 'BY', value: ({ grantedBy }) => grantedBy },
   { title: 'SINCE', value: ({ grantedAt }) => instant(grantedAt) },
 ];

@@ -2,6 +2,7 @@ import type { shapes } from '@meshhook/keyring-http';
 import { figure } from '#lib/format.ts';
 import { act } from '#lib/server/act.ts';
 import { filtered, show, visitorApi } from '#lib/server/api.ts';
+import { projectNames } from '#lib/server/names.ts';
 import type { Actions, PageServerLoad } from './$types';
 
 export const load: PageServerLoad = async (event) => {
@@ -23,9 +24,14 @@ export const load: PageServerLoad = async (event) => {
       { entries: [], next: null },
     );
     const last = await api.getIfPermitted<shapes.LastAuditCheckpoint>('/api/audit/checkpoint');
+    const names = await projectNames(
+      api,
+      list.entries.map(({ projectId }) => projectId),
+    );
     const exported = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== ''));
     return {
       ...list,
+      names,
       filters,
       exported: exported.size === 0 ? '' : `?${exported.toString()}`,
       checkpoint: last?.checkpoint ?? null,
