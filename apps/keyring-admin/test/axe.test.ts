@@ -28,7 +28,15 @@ describe('axe', () => {
     await using visitor = await visit(browser, place, () => server.url, options);
     const acme = demo.projects.get('acme') ?? '';
     const addresses = [
-      ...['/', '/keys', `/keys/${acme}`, '/rotations', `/rotations/${demo.blocked}`, `/rotations/${demo.completed}`],
+      ...[
+        '/',
+        '/keys',
+        `/keys/${acme}`,
+        '/rotations',
+        `/rotations/${demo.blocked}`,
+        `/rotations/${demo.completed}`,
+        `/rotations/${demo.completed}/projects?state=completed`,
+      ],
       ...['/rotate', '/rotate?why=routine', '/rotate?why=data-key', '/rotate?why=wrapping-key', '/rotate?why=person'],
       ...['/schedule', `/schedule?project=${acme}`, '/secrets', `/secrets/${acme}`],
       ...['/settings', '/settings/approvals', '/settings/notifications', '/settings/machines', '/settings/keys'],

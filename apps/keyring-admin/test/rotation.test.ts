@@ -110,6 +110,12 @@ describe('rotations, in a real browser', () => {
     await page.getByRole('status').getByText('blocked').waitFor();
     await page.getByRole('heading', { name: '1 row does not open' }).waitFor();
     expect(await page.getByText('SECRET_1').first().isVisible()).toBe(true);
+    await page.getByRole('link', { name: '1 blocked' }).click();
+    await page.getByRole('heading', { name: 'Projects of a rotation' }).waitFor();
+    await page.getByRole('table').getByRole('link', { name: 'broken' }).waitFor();
+    await page.getByLabel('Phase').selectOption('completed');
+    await page.getByText('No project of this rotation is like that.').waitFor();
+    await page.getByRole('link', { name: 'The rotation', exact: true }).click();
     await page.getByRole('button', { name: 'Try them again' }).click();
     await page.getByText('0 of 1 open now; 1 still do not.').waitFor();
     await flip();

@@ -50,10 +50,19 @@ export function rotationView(terminal: Terminal, rotation: RotationDetail): stri
     [terminal.style('bold', `Rotation ${rotation.id}`), ...facts.map(([k, v]) => line`  ${k.padEnd(10)}  ${v}`)].join(
       '\n',
     ),
-    table(rotation.projectDetails, projectColumns(rotation), (title) => terminal.style('bold', title)),
+    projectTable(terminal, rotation, rotation.projectDetails),
   ];
+  if (projects.total > rotation.projectDetails.length) {
+    sections.push(
+      `The unfinished first; all ${count(projects.total)}, or those in a state: mh-keys rotations projects ${rotation.id}`,
+    );
+  }
   if (rotation.quarantine.length > 0) sections.push(quarantineTable(terminal, rotation.quarantine));
   return sections.join('\n\n');
+}
+
+export function projectTable(terminal: Terminal, rotation: Rotation, projects: readonly RotationProject[]): string {
+  return table(projects, projectColumns(rotation), (title) => terminal.style('bold', title));
 }
 
 export function paceLine({ pace, maxRate }: Rotation): string {

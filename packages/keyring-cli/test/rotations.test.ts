@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { readlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -111,6 +112,11 @@ describe('a rotation that is interrupted', () => {
       stderr: expect.stringContaining(`mh-keys rotate --resume ${firstOf(openRotations).id}`),
     });
     expect((await run(['rotations', 'rollback', firstOf(openRotations).id])).stdout).toContain('rolled back');
+    const projects = ['rotations', 'projects', firstOf(openRotations).id];
+    expect((await run([...projects, '--state', 'rolled_back'])).stdout).toMatch(/PROJECT.*\n.*rolled_back/);
+    expect((await json([...projects, '--state', 'blocked']))['projects']).toEqual([]);
+    expect((await run([...projects, '--state', 'gone'])).code).toBe(2);
+    expect((await run(['rotations', 'projects', randomUUID()])).code).toBe(3);
   });
 });
 

@@ -23,6 +23,7 @@ export type Project = z.infer<typeof projects.project>;
 export type ProjectList = z.infer<typeof projects.projectList>;
 export type Rotation = z.infer<typeof rotations.rotation>;
 export type RotationProject = z.infer<typeof rotations.rotationProject>;
+export type RotationProjectList = z.infer<typeof rotations.rotationProjectList>;
 export type RotationEvent = z.infer<typeof rotations.rotationEvent>;
 export type RotationDetail = z.infer<typeof rotations.rotationDetail>;
 export type RotationList = z.infer<typeof rotations.rotationList>;

@@ -20,9 +20,14 @@ type Item = Readonly<Record<string, unknown>>;
 async function walk(address: string, member: string): Promise<Item[]> {
   const seen: Item[] = [];
   for (let next: string | null = ''; next !== null;) {
-    const answer = await api.send('GET', `${address}?limit=2${next && `&cursor=${next}`}`, undefined, {
-      authorization: `Bearer ${tokens.admin}`,
-    });
+    const answer = await api.send(
+      'GET',
+      `${address}${address.includes('?') ? '&' : '?'}limit=2${next && `&cursor=${next}`}`,
+      undefined,
+      {
+        authorization: `Bearer ${tokens.admin}`,
+      },
+    );
     expect(answer.status, answer.text).toBe(200);
     const page = JSON.parse(answer.text) as { readonly [name: string]: Item[] } & { readonly next: string | null };
     expect(page[member]?.length).toBeLessThanOrEqual(2);
@@ -84,7 +89,7 @@ it('what is overdue comes page by page, the oldest first, and the whole is count
   });
 });
 
-it('messages, receipts, and rotations of the wrapping key come page by page, each once', async () => {
+it('messages, projects, receipts, and rotations of the wrapping key come page by page, each once', async () => {
   const { notifications, rotations, wrappingKeys } = api.keyring;
   await notifications.set({ url: 'https://example.com/hook' });
   for (let sent = 0; sent < 3; sent++) await notifications.test();
@@ -94,6 +99,11 @@ it('messages, receipts, and rotations of the wrapping key come page by page, eac
 
   const { id } = await rotations.request({ projects });
   expect((await rotations.run(id)).state).toBe('completed');
+  const rotated = await walk(`/api/rotations/${id}/projects`, 'projects');
+  expect(rotated.map(({ projectId, state }) => [projectId, state])).toEqual(
+    projects.toSorted().map((projectId) => [projectId, 'completed']),
+  );
+  expect(await walk(`/api/rotations/${id}/projects?state=blocked`, 'projects')).toEqual([]);
   const receipts = await walk(`/api/rotations/${id}/receipts`, 'receipts');
   expect(receipts.map(({ projectId }) => projectId)).toEqual(projects.toSorted());
 

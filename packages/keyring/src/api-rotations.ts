@@ -93,7 +93,7 @@ export interface QuarantinedRow {
 }
 
 export interface RotationDetail extends Rotation {
-  /** Up to 1,000, the unfinished first. */
+  /** Up to 1,000, the unfinished first: `Rotations.projects` has them all. */
   readonly projectDetails: readonly RotationProject[];
   /** Up to 1,000. */
   readonly quarantine: readonly QuarantinedRow[];
@@ -261,6 +261,15 @@ export interface Rotations {
     keyId: string,
     options: { readonly reason: string; readonly idempotency?: NamedRequest },
   ): Promise<Compromise>;
+  /**
+   * The projects of a rotation: by project id, `limit` (default 1,000, and at most that) after the project `after`, and only those
+   * in a state.
+   * @throws KeyringError `unknown_rotation`; `invalid_argument` where `after` is no id.
+   */
+  projects(
+    rotationId: string,
+    options?: { readonly state?: RotationProjectState; readonly after?: string; readonly limit?: number },
+  ): Promise<RotationProject[]>;
   /**
    * The signed receipts of the projects that a rotation finalized, or of one of them: by project id, `limit` (default 1,000, and at most
    * that) after the project `after`.

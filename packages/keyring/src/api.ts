@@ -74,7 +74,7 @@ export interface Sight extends Pick<Keyring, 'overview'> {
   readonly projects: Pick<Projects, 'list' | 'resolve'>;
   readonly secrets: Pick<Secrets, 'get' | 'reveal' | 'list'>;
   readonly keys: Pick<Keys, 'get' | 'list' | 'page' | 'exposure'>;
-  readonly rotations: Pick<Rotations, 'get' | 'list' | 'standing' | 'receipts' | 'isAmong'>;
+  readonly rotations: Pick<Rotations, 'get' | 'list' | 'standing' | 'projects' | 'receipts' | 'isAmong'>;
   readonly policies: Pick<Policies, 'show' | 'list' | 'next' | 'overdue'>;
   readonly quarantine: Pick<Quarantine, 'list'>;
   readonly audit: Pick<Audit, 'list' | 'export'>;

@@ -1,12 +1,18 @@
-import type { Keyring, PaceChange, Receipt } from '@meshhook/keyring';
+import type { Keyring, PaceChange, Receipt, RotationProjectState } from '@meshhook/keyring';
 import { Option, type Command } from 'commander';
 import { asLeaf, leaf, wholeNumber } from '../command.ts';
 import { detail, drive, requireEnd } from '../drive.ts';
+import { pagedAfter, sayMore, type Page } from '../page.ts';
 import { withKeyring, type App } from '../session.ts';
-import { rotationSummary, rotationTable, rotationView, paceLine } from '../views.ts';
+import { projectTable, rotationSummary, rotationTable, rotationView, paceLine } from '../views.ts';
 import { MOST_RATE, requireResumedEnd, resumeOne } from './rotate.ts';
 
 const ID = '6f1c2f0e-0b0a-4d43-9a53-0c6a2b5b8f11';
+
+const projectStates: readonly RotationProjectState[] = [
+  ...(['requested', 'staged', 'sweeping', 'verifying', 'completed'] as const),
+  ...(['blocked', 'rolling_back', 'rolled_back', 'canceled', 'failed'] as const),
+];
 
 interface Options {
   readonly limit: number;
@@ -83,6 +89,25 @@ export function registerRotations(program: Command, app: App): void {
     terminal.result({ rotation }, () => rotationSummary(terminal, rotation));
     requireEnd(rotation, 'rolled_back');
   });
+
+  const projects = leaf(rotations, 'projects <id>', 'its projects, each with how far it is, by their ids', [
+    `mh-keys rotations projects ${ID}`,
+    `mh-keys rotations projects ${ID} --state blocked --json`,
+  ]);
+  pagedAfter(projects, { most: 1_000, of: 'project' })
+    .addOption(new Option('--state <state>', 'only those in it').choices(projectStates))
+    .action(async (id: string, page: Page & { state?: RotationProjectState }) => {
+      const { found, rotation } = await withKeyring(app, async (keyring) => ({
+        found: await keyring.rotations.projects(id, page),
+        rotation: await keyring.rotations.standing(id),
+      }));
+      terminal.result({ projects: found }, () =>
+        rotation === undefined || found.length === 0
+          ? 'No project of this rotation is like that.'
+          : projectTable(terminal, rotation, found),
+      );
+      sayMore(terminal, found, page, ({ projectId }) => `--after ${projectId}`);
+    });
 
   leaf(rotations, 'receipts <id>', 'the signed receipts of the projects that a rotation finalized', [
     `mh-keys rotations receipts ${ID} > receipts.jsonl`,

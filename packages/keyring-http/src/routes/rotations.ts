@@ -11,9 +11,11 @@ import {
   receiptsQuery,
   rotationDetail,
   rotationList,
+  rotationProjectList,
+  rotationProjectsQuery,
   rotationsQuery,
 } from '../schemas/rotations.ts';
-import { wireReceipt, wireRotation, wireRotationDetail } from '../wire/rotations.ts';
+import { wireReceipt, wireRotation, wireRotationDetail, wireRotationProject } from '../wire/rotations.ts';
 
 export function rotationRoutes(options: ResolvedHandlerOptions) {
   const list = createRoute({
@@ -34,6 +36,16 @@ export function rotationRoutes(options: ResolvedHandlerOptions) {
     middleware: permit(options, 'keys:read', { anyProject: true }),
     request: { params: idParam, query: noQuery },
     responses: { 200: answers('the rotation', rotationDetail), ...refusals('unknown_rotation') },
+  });
+
+  const projects = createRoute({
+    method: 'get',
+    path: '/api/rotations/{id}/projects',
+    summary: 'The projects of a rotation, by their ids.',
+    security: bearer,
+    middleware: permit(options, 'keys:read', { anyProject: true }),
+    request: { params: idParam, query: rotationProjectsQuery },
+    responses: { 200: answers('the projects', rotationProjectList), ...refusals('unknown_rotation') },
   });
 
   const receipts = createRoute({
@@ -76,6 +88,18 @@ export function rotationRoutes(options: ResolvedHandlerOptions) {
       const found = await c.var.sight.rotations.get(id);
       if (found === undefined) throw new KeyringError('unknown_rotation', 'There is no such rotation.');
       return c.json(wireRotationDetail(found), 200);
+    })
+    .openapi(projects, async (c) => {
+      const { id } = c.req.valid('param');
+      await requireRotation(c, 'keys:read', id);
+      const { limit, cursor, state } = c.req.valid('query');
+      const found = await c.var.sight.rotations.projects(id, {
+        limit: limit + 1,
+        ...(cursor === undefined ? {} : { after: positionOf(uuid, cursor) }),
+        ...(state === undefined ? {} : { state }),
+      });
+      const { items, next } = pageOf(found, limit, ({ projectId }) => projectId);
+      return c.json({ projects: items.map(wireRotationProject), next }, 200);
     })
     .openapi(receipts, async (c) => {
       const { id } = c.req.valid('param');

@@ -141,8 +141,17 @@ export const rotationProject = z
   .openapi('RotationProject');
 
 export const rotationDetail = z
-  .object({ ...rotationShape, projectDetails: z.array(rotationProject), quarantine: z.array(quarantinedRow) })
+  .object({
+    ...rotationShape,
+    projectDetails: z.array(rotationProject).openapi({ description: 'Up to 1,000, the unfinished first.' }),
+    quarantine: z.array(quarantinedRow),
+  })
   .openapi('RotationDetail');
+
+export const rotationProjectsQuery = z.strictObject({ ...page(500, 100), state: projectState.optional() });
+export const rotationProjectList = z
+  .object({ projects: z.array(rotationProject), next })
+  .openapi('RotationProjectList');
 
 export const rotationList = z.object({ rotations: z.array(rotation), next }).openapi('RotationList');
 

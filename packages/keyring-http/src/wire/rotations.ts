@@ -59,7 +59,7 @@ export function wireRotationDetail(rotation: RotationDetail): z.infer<typeof sch
   };
 }
 
-function wireRotationProject(project: RotationProject): z.infer<typeof schemas.rotationProject> {
+export function wireRotationProject(project: RotationProject): z.infer<typeof schemas.rotationProject> {
   return {
     projectId: project.projectId,
     projectName: project.projectName,

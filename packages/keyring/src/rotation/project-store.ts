@@ -285,40 +285,65 @@ export async function countProjectStates(
   return Object.fromEntries(rows.map((row) => [row.state, Number(row.projects)]));
 }
 
+/** Up to 1,000 of a rotation's projects: the unfinished first, and of these the blocked. */
 export async function selectProjectDetails(database: Queryable, rotationId: string): Promise<RotationProject[]> {
-  const { rows } = await database.query<{
-    project_id: string;
-    project_name: string;
-    state: RotationProjectState;
-    direction: Direction;
-    source_key_id: string | null;
-    source_version: number | null;
-    target_key_id: string | null;
-    target_version: number | null;
-    rows_total: string | null;
-    rows_moved: string;
-    rows_verified: string;
-    rows_quarantined: string;
-    error_code: string | null;
-    error_detail: string | null;
-    staged_at: Date | null;
-    promoted_at: Date | null;
-    swept_at: Date | null;
-    verified_at: Date | null;
-    finished_at: Date | null;
-  }>({
-    text: `select p.project_id, p.project_name, p.state, p.direction, p.source_key_id, s.version as source_version,
-             p.target_key_id, t.version as target_version, p.rows_total, p.rows_moved, p.rows_verified,
-             p.rows_quarantined, p.error_code, p.error_detail, p.staged_at, p.promoted_at, p.swept_at, p.verified_at,
-             p.finished_at
-           from keyring.rotation_projects p
-           left join keyring.encryption_keys s on s.id = p.source_key_id
-           left join keyring.encryption_keys t on t.id = p.target_key_id
+  const { rows } = await database.query<ProjectRow>({
+    text: `${projectRows}
            where p.rotation_id = $1
            order by p.finished_at is not null, p.state = 'blocked' desc, p.project_name, p.project_id limit 1000`,
     values: [rotationId],
   });
-  return rows.map((row) => ({
+  return rows.map(rotationProject);
+}
+
+/** Those of them in a state, or all, in the order of the primary key. */
+export async function selectProjects(
+  database: Queryable,
+  rotationId: string,
+  { state, after, limit }: { state: RotationProjectState | undefined; after: string | undefined; limit: number },
+): Promise<RotationProject[]> {
+  const { rows } = await database.query<ProjectRow>({
+    text: `${projectRows}
+           where p.rotation_id = $1 and ($2::text is null or p.state = $2) and ($3::uuid is null or p.project_id > $3)
+           order by p.project_id limit $4`,
+    values: [rotationId, state ?? null, after ?? null, limit],
+  });
+  return rows.map(rotationProject);
+}
+
+const projectRows = `
+  select p.project_id, p.project_name, p.state, p.direction, p.source_key_id, s.version as source_version,
+    p.target_key_id, t.version as target_version, p.rows_total, p.rows_moved, p.rows_verified,
+    p.rows_quarantined, p.error_code, p.error_detail, p.staged_at, p.promoted_at, p.swept_at, p.verified_at,
+    p.finished_at
+  from keyring.rotation_projects p
+  left join keyring.encryption_keys s on s.id = p.source_key_id
+  left join keyring.encryption_keys t on t.id = p.target_key_id`;
+
+interface ProjectRow {
+  project_id: string;
+  project_name: string;
+  state: RotationProjectState;
+  direction: Direction;
+  source_key_id: string | null;
+  source_version: number | null;
+  target_key_id: string | null;
+  target_version: number | null;
+  rows_total: string | null;
+  rows_moved: string;
+  rows_verified: string;
+  rows_quarantined: string;
+  error_code: string | null;
+  error_detail: string | null;
+  staged_at: Date | null;
+  promoted_at: Date | null;
+  swept_at: Date | null;
+  verified_at: Date | null;
+  finished_at: Date | null;
+}
+
+function rotationProject(row: ProjectRow): RotationProject {
+  return {
     projectId: row.project_id,
     projectName: row.project_name,
     state: row.state,
@@ -338,7 +363,7 @@ export async function selectProjectDetails(database: Queryable, rotationId: stri
     sweptAt: row.swept_at ?? undefined,
     verifiedAt: row.verified_at ?? undefined,
     finishedAt: row.finished_at ?? undefined,
-  }));
+  };
 }
 
 function toProgress(row: ProgressRow): ProjectProgress {

@@ -5,7 +5,7 @@ import { isUuid, requireGivenReason, requireUuid } from '../validate.ts';
 import { cancelRotation } from './cancel.ts';
 import { compromiseKey } from './compromise.ts';
 import type { RotationContext } from './context.ts';
-import { hasUnfinished, reopenBlocked, selectNoWayBack, selectProjectDetails } from './project-store.ts';
+import { hasUnfinished, reopenBlocked, selectNoWayBack, selectProjectDetails, selectProjects } from './project-store.ts';
 import { pacingDetails, requirePacing } from './pacing.ts';
 import { requestName, rotationMadeBy } from './idempotency.ts';
 import { selectQuarantine } from './quarantine-store.ts';
@@ -165,6 +165,12 @@ export function rotations(context: RotationContext, readKey: Keys['get']): Rotat
     async compromise(keyId, options) {
       requireGivenReason(options.reason);
       return compromiseKey(context, { readKey, readRotation: known }, keyId, options);
+    },
+
+    async projects(rotationId, { state, after, limit = 1_000 } = {}) {
+      await known(rotationId);
+      if (after !== undefined) requireUuid('project id', after);
+      return selectProjects(database, rotationId, { state, after, limit: Math.min(Math.max(limit, 1), 1_000) });
     },
 
     async receipts(rotationId, { projectId, after, limit = 1_000 } = {}) {
