@@ -91,6 +91,7 @@ function shotsOf({ demo, leakedKey }: Stage, running: string) {
     rotations: at('/rotations'),
     'rotation-blocked': at(`/rotations/${demo.blocked}`),
     'rotation-completed': at(`/rotations/${demo.completed}`),
+    'rotation-projects': at(`/rotations/${demo.completed}/projects?state=completed`),
     schedule: at('/schedule'),
     'schedule-preview': at('/schedule', async (page) => {
       await page.getByLabel('Every').fill('30');
