@@ -110,6 +110,7 @@ describe('rotations, in a real browser', () => {
     await page.getByRole('status').getByText('blocked').waitFor();
     await page.getByRole('heading', { name: '1 row does not open' }).waitFor();
     expect(await page.getByText('SECRET_1').first().isVisible()).toBe(true);
+    await page.getByRole('listitem').filter({ hasText: 'Re-encrypting' }).getByText('blocked here').waitFor();
     await page.getByRole('link', { name: '1 blocked' }).click();
     await page.getByRole('heading', { name: 'Projects of a rotation' }).waitFor();
     await page.getByRole('table').getByRole('link', { name: 'broken' }).waitFor();

@@ -21,19 +21,35 @@ export function percent({ rows }: Pick<shapes.Rotation, 'rows'>): number {
 
 export const phases = ['requested', 'staged', 'sweeping', 'verifying', 'completed'] as const;
 
-/** How many projects are in each phase now, which phases all of them have passed, and how many are somewhere else. */
-export function phaseCounts(projects: shapes.Rotation['projects']): {
-  readonly phases: readonly { readonly name: string; readonly count: number; readonly passed: boolean }[];
+/**
+ * How many projects are in each phase now, which phases all of them have passed, and how many are somewhere else. Of a project that is
+ * blocked `alone`, its times say how far it came.
+ */
+export function phaseCounts(
+  projects: shapes.Rotation['projects'],
+  alone?: Pick<shapes.RotationProject, 'direction' | 'stagedAt' | 'promotedAt' | 'sweptAt' | 'verifiedAt'>,
+): {
+  readonly phases: readonly {
+    readonly name: string;
+    readonly count: number;
+    readonly passed: boolean;
+    /** It is here that the one project is blocked. */
+    readonly stopped: boolean;
+  }[];
   readonly others: readonly { readonly name: string; readonly count: number }[];
 } {
   const known = new Set<string>(['total', ...phases]);
   const countOf = (name: string): number => projects[name] ?? 0;
   const beyond = (index: number): number => phases.slice(index + 1).reduce((sum, name) => sum + countOf(name), 0);
+  const isBlocked = projects.total === 1 && countOf('blocked') === 1 && alone?.direction === 'forward';
+  const ends = isBlocked ? [alone.stagedAt, alone.promotedAt, alone.sweptAt, alone.verifiedAt] : [];
+  const stop = isBlocked ? ends.findIndex((end) => end === null) : -1;
   return {
     phases: phases.map((name, index) => ({
       name,
       count: countOf(name),
-      passed: projects.total > 0 && beyond(index) === projects.total,
+      passed: index < stop || (projects.total > 0 && beyond(index) === projects.total),
+      stopped: index === stop,
     })),
     others: Object.entries(projects).flatMap(([name, count]) =>
       known.has(name) || count === 0 ? [] : [{ name, count }],
