@@ -288,9 +288,11 @@ export async function countProjectStates(
 /** Up to 1,000 of a rotation's projects: the unfinished first, and of these the blocked. */
 export async function selectProjectDetails(database: Queryable, rotationId: string): Promise<RotationProject[]> {
   const { rows } = await database.query<ProjectRow>({
-    text: `${projectRows}
-           where p.rotation_id = $1
-           order by p.finished_at is not null, p.state = 'blocked' desc, p.project_name, p.project_id limit 1000`,
+    text: withVersions(
+      `select * from keyring.rotation_projects p where p.rotation_id = $1`,
+      `p.finished_at is not null, p.state = 'blocked' desc, p.project_name, p.project_id`,
+      '1000',
+    ),
     values: [rotationId],
   });
   return rows.map(rotationProject);
@@ -303,22 +305,27 @@ export async function selectProjects(
   { state, after, limit }: { state: RotationProjectState | undefined; after: string | undefined; limit: number },
 ): Promise<RotationProject[]> {
   const { rows } = await database.query<ProjectRow>({
-    text: `${projectRows}
-           where p.rotation_id = $1 and ($2::text is null or p.state = $2) and ($3::uuid is null or p.project_id > $3)
-           order by p.project_id limit $4`,
+    text: withVersions(
+      `select * from keyring.rotation_projects p
+       where p.rotation_id = $1 and ($2::text is null or p.state = $2) and ($3::uuid is null or p.project_id > $3)`,
+      'p.project_id',
+      '$4',
+    ),
     values: [rotationId, state ?? null, after ?? null, limit],
   });
   return rows.map(rotationProject);
 }
 
-const projectRows = `
+/** The versions are looked up for those that are given alone, not for all of a fleet before they are sorted. */
+const withVersions = (projects: string, order: string, limit: string): string => `
   select p.project_id, p.project_name, p.state, p.direction, p.source_key_id, s.version as source_version,
     p.target_key_id, t.version as target_version, p.rows_total, p.rows_moved, p.rows_verified,
     p.rows_quarantined, p.error_code, p.error_detail, p.staged_at, p.promoted_at, p.swept_at, p.verified_at,
     p.finished_at
-  from keyring.rotation_projects p
+  from (${projects} order by ${order} limit ${limit}) p
   left join keyring.encryption_keys s on s.id = p.source_key_id
-  left join keyring.encryption_keys t on t.id = p.target_key_id`;
+  left join keyring.encryption_keys t on t.id = p.target_key_id
+  order by ${order}`;
 
 interface ProjectRow {
   project_id: string;
