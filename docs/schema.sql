@@ -946,7 +946,7 @@ alter table keyring.rotation_projects enable row level security;
 alter table keyring.rotation_projects force row level security;
 CREATE INDEX rotation_projects_given_up ON keyring.rotation_projects USING btree (project_id, finished_at) WHERE (state = ANY (ARRAY['rolled_back'::text, 'canceled'::text, 'failed'::text]));
 CREATE UNIQUE INDEX one_open_rotation_per_project ON keyring.rotation_projects USING btree (project_id) WHERE (state <> ALL (ARRAY['completed'::text, 'rolled_back'::text, 'canceled'::text, 'failed'::text]));
-CREATE TRIGGER guard_rotation_project BEFORE UPDATE ON keyring.rotation_projects FOR EACH ROW EXECUTE FUNCTION keyring.guard_rotation_project();
+CREATE TRIGGER guard_rotation_project BEFORE UPDATE ON keyring.rotation_projects FOR EACH ROW WHEN (new.rotation_id IS DISTINCT FROM old.rotation_id OR new.project_id IS DISTINCT FROM old.project_id OR old.source_key_id IS NOT NULL AND new.source_key_id IS DISTINCT FROM old.source_key_id OR old.target_key_id IS NOT NULL AND new.target_key_id IS DISTINCT FROM old.target_key_id OR new.direction IS DISTINCT FROM old.direction OR new.state IS DISTINCT FROM old.state AND (old.state <> 'requested'::text OR new.state <> 'staged'::text) AND (old.state <> 'staged'::text OR new.state <> 'sweeping'::text) AND (old.state <> 'sweeping'::text OR new.state <> 'verifying'::text) AND (old.state <> 'verifying'::text OR new.state <> 'completed'::text)) EXECUTE FUNCTION keyring.guard_rotation_project();
 create policy keyring_auditor on keyring.rotation_projects for select to keyring_auditor using (true);
 create policy keyring_roles on keyring.rotation_projects for all to keyring_owner, keyring_service using (true) with check (true);
 create policy keyring_user on keyring.rotation_projects for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
@@ -3700,7 +3700,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261128000700' $function$;
+AS $function$ select '20261128001100' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 
