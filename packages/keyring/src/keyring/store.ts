@@ -178,10 +178,9 @@ export async function startRetention(
 ): Promise<{ projectId: string; keyId: string }[]> {
   const { rows } = await tx.query<{ project_id: string; id: string }>({
     text: `update keyring.encryption_keys k
-           set retention_until = now() + (
-             select p.retention from keyring.rotation_policies p
-             where p.project_id = k.project_id or p.project_id is null
-             order by p.project_id nulls last limit 1)
+           set retention_until = now() + coalesce(
+             (select p.retention from keyring.rotation_policies p where p.project_id = k.project_id),
+             (select p.retention from keyring.rotation_policies p where p.project_id is null))
            where k.project_id = any ($1) and k.retention_until is null and k.activated_at is not null
              and k.state <> 'destroyed'
              and not exists (select from keyring.keyrings r where r.primary_key_id = k.id and r.project_id = k.project_id)

@@ -10,51 +10,103 @@ export interface ReceiptFacts {
   readonly facts: Record<string, unknown>;
 }
 
-/** Everything the receipts of these projects say, read in the transaction that finalizes them: JSON, built by PostgreSQL. */
+/**
+ * Everything the receipts of these projects say, read in the transaction that finalizes them. Times are as PostgreSQL writes them in JSON.
+ */
 export async function selectReceiptFacts(
   tx: Queryable,
   rotationId: string,
   projects: readonly { readonly projectId: string; readonly keyId: string }[],
 ): Promise<ReceiptFacts[]> {
   const ids = projects.map((one) => one.projectId);
+  const keyIds = projects.map((one) => one.keyId);
   const counts = await countColumns(tx, ids);
-  const { rows } = await tx.query<{ project_id: string; facts: Record<string, unknown> }>({
-    text: `select p.project_id,
-             jsonb_build_object(
-             'rotation', r.id, 'project', jsonb_build_object('id', p.project_id, 'name', p.project_name),
-             'requestedBy', r.requested_by, 'reason', r.reason, 'requestedAt', r.requested_at,
-             'promotedAt', p.promoted_at, 'finalizedAt', now(),
-             'rows', jsonb_build_object('moved', p.rows_moved, 'verified', p.rows_verified),
-             'key', (select jsonb_build_object('id', k.id, 'version', k.version, 'fingerprint', encode(k.fingerprint, 'hex'))
-                     from keyring.encryption_keys k where k.id = c.key_id and k.project_id = p.project_id),
-             'retired', (select coalesce(jsonb_agg(jsonb_build_object('id', k.id, 'version', k.version,
-                           'fingerprint', encode(k.fingerprint, 'hex'), 'retainedUntil', k.retention_until)
-                           order by k.version), '[]')
-                         from keyring.encryption_keys k
-                         where k.project_id = p.project_id and k.id <> c.key_id and k.state <> 'destroyed'
-                           and k.activated_at is not null),
-             'auditPosition', (select coalesce(max(a.id), 0)::text from keyring.audit_log a
-                               where a.project_id = p.project_id)
-           ) as facts
-           from ${projectsOf('$2::uuid[], $3::uuid[]', 'project_id, key_id')} c
-           join keyring.rotations r on r.id = c.rotation_id
+  const versions = await selectVersions(tx, ids, keyIds);
+  const { rows } = await tx.query<FactsRow>({
+    text: `select p.project_id, p.project_name, p.rows_moved, p.rows_verified, r.requested_by, r.reason,
+             to_json(r.requested_at) as requested_at, to_json(p.promoted_at) as promoted_at, to_json(now()) as finalized_at,
+             (select coalesce(max(a.id), 0)::text from keyring.audit_log a where a.project_id = p.project_id) as audit_position
+           from ${projectsOf('$2::uuid[]', 'project_id')} c
+           cross join (select * from keyring.rotations where id = $1 offset 0) r
            join keyring.rotation_projects p on p.rotation_id = c.rotation_id and p.project_id = c.project_id
            order by p.project_id`,
-    values: [rotationId, ids, projects.map((one) => one.keyId)],
+    values: [rotationId, ids],
   });
   const keyOf = new Map(projects.map((one) => [one.projectId, one.keyId]));
-  return rows.map(({ project_id, facts }) => {
-    const columns = (counts.get(project_id) ?? []).map(({ label, key_id, row_count }) => ({
+  return rows.map((row) => {
+    const keyId = keyOf.get(row.project_id);
+    const columns = (counts.get(row.project_id) ?? []).map(({ label, key_id, row_count }) => ({
       label,
       key: key_id,
       rows: Number(row_count),
     }));
-    const others = columns.reduce(
-      (sum, { key, rows }) => (key === null || key === keyOf.get(project_id) ? sum : sum + rows),
-      0,
-    );
-    return { projectId: project_id, others, facts: { ...facts, columns } };
+    const others = columns.reduce((sum, { key, rows }) => (key === null || key === keyId ? sum : sum + rows), 0);
+    const own = versions.get(row.project_id) ?? [];
+    const [key = null] = own
+      .filter(({ id }) => id === keyId)
+      .map(({ id, version, fingerprint }) => ({ id, version, fingerprint }));
+    const retired = own
+      .filter(({ id }) => id !== keyId)
+      .map(({ id, version, fingerprint, retained_until }) => ({
+        id,
+        version,
+        fingerprint,
+        retainedUntil: retained_until,
+      }));
+    const facts = {
+      rotation: rotationId,
+      project: { id: row.project_id, name: row.project_name },
+      requestedBy: row.requested_by,
+      reason: row.reason,
+      requestedAt: row.requested_at,
+      promotedAt: row.promoted_at,
+      finalizedAt: row.finalized_at,
+      rows: { moved: Number(row.rows_moved), verified: Number(row.rows_verified) },
+      key,
+      retired,
+      auditPosition: row.audit_position,
+      columns,
+    };
+    return { projectId: row.project_id, others, facts };
   });
+}
+
+interface FactsRow {
+  readonly project_id: string;
+  readonly project_name: string;
+  readonly rows_moved: string;
+  readonly rows_verified: string;
+  readonly requested_by: string;
+  readonly reason: string | null;
+  readonly requested_at: string;
+  readonly promoted_at: string | null;
+  readonly finalized_at: string;
+  readonly audit_position: string;
+}
+
+interface VersionRow {
+  readonly project_id: string;
+  readonly id: string;
+  readonly version: number;
+  readonly fingerprint: string;
+  readonly retained_until: string | null;
+}
+
+/** Of each of these projects: the version that its rows are under, and the others that were primary once and still decrypt. */
+async function selectVersions(
+  tx: Queryable,
+  projectIds: readonly string[],
+  keyIds: readonly string[],
+): Promise<Map<string, VersionRow[]>> {
+  const { rows } = await tx.query<VersionRow>({
+    text: `select c.project_id, k.id, k.version, encode(k.fingerprint, 'hex') as fingerprint, to_json(k.retention_until) as retained_until
+           from unnest($1::uuid[], $2::uuid[]) as c (project_id, key_id)
+           join keyring.encryption_keys k on k.project_id = c.project_id
+             and (k.id = c.key_id or k.state <> 'destroyed' and k.activated_at is not null)
+           order by k.project_id, k.version`,
+    values: [projectIds, keyIds],
+  });
+  return Map.groupBy(rows, (row) => row.project_id);
 }
 
 interface ColumnCount {
