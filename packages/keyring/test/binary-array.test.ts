@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../../../test/support/database.ts';
-import { byteaArray, tidArray, uuidArray } from '../src/db/binary-array.ts';
+import { byteaArray, jsonbArray, textArray, tidArray, uuidArray } from '../src/db/binary-array.ts';
 
 let database: TestDatabase;
 let client: pg.Client;
@@ -41,4 +41,19 @@ test.each([0, 1, 500])('and ids and addresses of rows as they were packed: %i', 
     [uuidArray(rows.map((row) => row.id_bytes)), tidArray(rows.map((row) => row.place_bytes))],
   );
   expect(sent.rows).toEqual(rows.map(({ id, place }) => ({ id, place })));
+});
+
+test.each([
+  ['none', []],
+  [
+    'what the driver would escape, and what PostgreSQL would take for nothing',
+    ['', 'NULL', '"', '\\', '{},', ' a ', 'ü€😀\n'],
+  ],
+  ['many of many lengths', Array.from({ length: 300 }, (_, length) => 'ü"'.repeat(length))],
+])('and texts, and JSON: %s', async (_, items) => {
+  const { rows } = await client.query<{ item: string; json: { item: string } }>(
+    'select u.item, u.json from unnest($1::text[], $2::jsonb[]) with ordinality as u (item, json, place) order by u.place',
+    [textArray(items), jsonbArray(items.map((item) => JSON.stringify({ item })))],
+  );
+  expect(rows).toEqual(items.map((item) => ({ item, json: { item } })));
 });

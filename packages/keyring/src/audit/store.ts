@@ -1,4 +1,5 @@
 import type { Actor, AuditEntry, PrincipalKind } from '../api.ts';
+import { jsonbArray } from '../db/binary-array.ts';
 import type { Queryable } from '../db/port.ts';
 import type { NewAuditEntry } from './audit.ts';
 import type { EntryFilter } from './filter.ts';
@@ -41,7 +42,7 @@ export async function insertEntries(tx: Queryable, actor: Actor, entries: readon
       entries.map((entry) => entry.projectId ?? null),
       entries.map((entry) => entry.subject),
       entries.map((entry) => entry.reason ?? null),
-      entries.map((entry) => JSON.stringify(entry.details ?? {})),
+      jsonbArray(entries.map((entry) => JSON.stringify(entry.details ?? {}))),
     ],
     name: 'audit_insert_all',
   });

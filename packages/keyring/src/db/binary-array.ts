@@ -1,8 +1,10 @@
 const HEADER_BYTES = 20;
 // PostgreSQL's numbers of types (pg_type.dat in its sources).
 const BYTEA = 17;
+const TEXT = 25;
 const TID = 27;
 const UUID = 2950;
+const JSONB = 3802;
 
 /**
  * Byte strings as the value of a `bytea[]` parameter, in PostgreSQL's binary format (array_recv in its sources): the driver
@@ -10,6 +12,22 @@ const UUID = 2950;
  */
 export function byteaArray(items: readonly Uint8Array[]): Buffer {
   return binaryArray(BYTEA, items);
+}
+
+/** Texts as the value of a `text[]` parameter: the driver would escape each. */
+export function textArray(items: readonly string[]): Buffer {
+  return binaryArray(
+    TEXT,
+    items.map((item) => Buffer.from(item)),
+  );
+}
+
+/** JSON texts as the value of a `jsonb[]` parameter: each behind the version of its format (jsonb_recv). */
+export function jsonbArray(items: readonly string[]): Buffer {
+  return binaryArray(
+    JSONB,
+    items.map((item) => Buffer.from(`\u0001${item}`)),
+  );
 }
 
 /** Ids of 16 bytes each, as the value of a `uuid[]` parameter. */

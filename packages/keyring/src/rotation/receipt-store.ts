@@ -1,5 +1,5 @@
 import type { Receipt } from '../api.ts';
-import { byteaArray } from '../db/binary-array.ts';
+import { byteaArray, textArray } from '../db/binary-array.ts';
 import type { Queryable } from '../db/port.ts';
 import { projectsOf } from './project-store.ts';
 
@@ -140,7 +140,7 @@ export async function insertReceipts(
       rotationId,
       signingKeyId,
       receipts.map((receipt) => receipt.projectId),
-      receipts.map((receipt) => receipt.payload),
+      textArray(receipts.map((receipt) => receipt.payload)),
       byteaArray(receipts.map((receipt) => receipt.signature)),
     ],
   });
