@@ -48,7 +48,7 @@ async function forward(
     ...(await sweepAnew(context, rotationId, toTarget(sweeping), columns, signal)),
   ];
   const verifying = [...at('verifying').filter(isStaged), ...(await step(() => endSweep(context, rotationId, swept)))];
-  const proved = await orNone(() => proveTogether(context, toTarget(verifying), columns, signal));
+  const proved = await orNone(() => proveTogether(context, toTarget(verifying), columns, sizes, signal));
   return step(() => end(context, proved, 'completed'));
 }
 
@@ -74,7 +74,7 @@ async function back(
   const columns = await columnsIfSound(context);
   if (columns === undefined) return canceled;
   const swept = await sweepAnew(context, rotationId, toSource(turned), columns, signal);
-  const proved = await orNone(() => proveTogether(context, toSource(swept), columns, signal));
+  const proved = await orNone(() => proveTogether(context, toSource(swept), columns, [], signal));
   return [...canceled, ...(await step(() => end(context, proved, 'rolled_back')))];
 }
 

@@ -114,19 +114,17 @@ export async function sweepTogether(
 
 /**
  * Reads back every row of small projects and opens it, on its own, as `verifyProject` does. Gives those of which every row
- * opens under the version that they went to.
+ * opens under the version that they went to. `swept` is what `measure` found of those that were swept just now: they have about as many
+ * rows as they had then.
  */
 export async function proveTogether(
   context: RotationContext,
   destinations: readonly Destination[],
   columns: readonly EncryptedColumn[],
+  swept: readonly ColumnSizes[],
   signal: AbortSignal,
 ): Promise<ProvedProject[]> {
-  const sizes = await sizesOf(
-    context.database,
-    destinations.map(({ project: { projectId } }) => ({ projectId, exceptKeyId: undefined })),
-    columns,
-  );
+  const sizes = await sizesToProve(context, destinations, columns, swept);
   const left = new Set<string>();
   const verified = new Map<string, number>();
   const expected = new Map(destinations.map(({ project, keyId }) => [project.projectId, keyId]));
@@ -146,6 +144,36 @@ export async function proveTogether(
       verified: verified.get(project.projectId) ?? 0,
       columns,
     }));
+}
+
+/** As rows and bytes are only what batches are made up by, those that were measured are not measured again. */
+async function sizesToProve(
+  { database }: RotationContext,
+  destinations: readonly Destination[],
+  columns: readonly EncryptedColumn[],
+  swept: readonly ColumnSizes[],
+): Promise<ColumnSizes[]> {
+  const before = new Map(swept.map(({ column, projects }) => [column.label, sizesById(projects)]));
+  const isKnown = ({ project: { projectId } }: Destination): boolean =>
+    [...before.values()].some((projects) => projects.has(projectId));
+  const known = destinations.filter(isKnown).map(({ project }) => project.projectId);
+  const measured = await sizesOf(
+    database,
+    destinations
+      .filter((one) => !isKnown(one))
+      .map(({ project: { projectId } }) => ({ projectId, exceptKeyId: undefined })),
+    columns,
+  );
+  return columns.map((column, at) => {
+    const ofColumn = before.get(column.label);
+    // A project that had none in this column may have some by now.
+    const again = known.map((projectId) => ofColumn?.get(projectId) ?? { projectId, rows: 0, bytes: 0 });
+    return { column, projects: [...again, ...(measured[at]?.projects ?? [])] };
+  });
+}
+
+function sizesById(sizes: readonly ProjectSize[]): Map<string, ProjectSize> {
+  return new Map(sizes.map((size) => [size.projectId, size]));
 }
 
 interface Work {
