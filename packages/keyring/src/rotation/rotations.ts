@@ -5,7 +5,13 @@ import { isUuid, requireGivenReason, requireUuid } from '../validate.ts';
 import { cancelRotation } from './cancel.ts';
 import { compromiseKey } from './compromise.ts';
 import type { RotationContext } from './context.ts';
-import { hasUnfinished, reopenBlocked, selectNoWayBack, selectProjectDetails, selectProjects } from './project-store.ts';
+import {
+  hasUnfinished,
+  reopenBlocked,
+  selectNoWayBack,
+  selectProjectDetails,
+  selectProjects,
+} from './project-store.ts';
 import { pacingDetails, requirePacing } from './pacing.ts';
 import { requestName, rotationMadeBy } from './idempotency.ts';
 import { selectQuarantine } from './quarantine-store.ts';
