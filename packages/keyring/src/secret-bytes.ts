@@ -24,6 +24,7 @@ export const TAG_BYTES = 16;
 
 const REDACTED = 'SecretKey(<redacted>)';
 const KEY_CHECK_INFO = Buffer.from('meshhook-keyring/v1 key-check');
+const NO_SALT = new Uint8Array(0);
 const ROOT_FINGERPRINT_INFO = 'meshhook-keyring/v1 root-fingerprint';
 
 const KEY_ID_BYTES = 16;
@@ -198,5 +199,5 @@ export function wipe(bytes: Uint8Array): void {
 }
 
 function derive(key: SecretKey, info: Uint8Array, length: number): Buffer {
-  return Buffer.from(hkdfSync('sha256', keyObjectOf(key), new Uint8Array(0), info, length));
+  return Buffer.from(hkdfSync('sha256', keyObjectOf(key), NO_SALT, info, length));
 }

@@ -124,8 +124,9 @@ function nextNonce(): Uint8Array {
     randomFillSync(pool);
     poolAt = 0;
   }
-  // Copied out and moved on before use: an exception later on skips a nonce, never repeats one.
-  const nonce = pool.slice(poolAt, poolAt + NONCE_BYTES);
+  // Copied out and moved on before use: an exception later on skips a nonce, never repeats one. Into a Buffer, which lies outside V8's
+  // heap already: an array of its own would be moved there at the first use, which costs more than the copy.
+  const nonce = Buffer.from(pool.subarray(poolAt, poolAt + NONCE_BYTES));
   pool.fill(0, poolAt, poolAt + NONCE_BYTES);
   poolAt += NONCE_BYTES;
   return nonce;

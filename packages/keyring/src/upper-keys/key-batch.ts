@@ -1,6 +1,6 @@
 import type { BlockingKey } from '../api-upper-keys.ts';
 import { dataKeyAadBuilder, dataKeyAadUnder } from '../envelope/aad.ts';
-import { uuidFromBytes, uuidToBytes } from '../envelope/format.ts';
+import { uuidToBytes } from '../envelope/format.ts';
 import { opener, sealer } from '../envelope/seal.ts';
 import { decryptionFailed, KeyringError } from '../errors.ts';
 import type { WrappingKey } from '../keyring/wrapping-keys.ts';
@@ -46,12 +46,11 @@ export function tryKeys(batch: RewrapBatch | ProofBatch): BatchOutcome {
  * comes after, of every key: working it out here as well would cost a sixth of the whole.
  */
 function rewrapKeys({ keys, from, to }: RewrapBatch): BatchOutcome {
-  const origins = new Map(
-    [...from].map(([id, key]) => [
-      id,
-      typeof key === 'string' ? key : { open: opener(key, id), aad: dataKeyAadBuilder(id) },
-    ]),
-  );
+  // One, hardly ever two: found by its bytes. A text of every key's would cost more than all else here but the cryptography.
+  const origins = [...from].map(([id, key]) => ({
+    id: uuidToBytes(id),
+    held: typeof key === 'string' ? key : { open: opener(key, id), aad: dataKeyAadBuilder(id) },
+  }));
   const aadUnderIt = dataKeyAadUnder(to.id);
   const sealUnder = sealer(to.key, to.id);
   const openAgain = opener(to.key, to.id);
@@ -59,7 +58,8 @@ function rewrapKeys({ keys, from, to }: RewrapBatch): BatchOutcome {
   const after = new Uint8Array(count * WRAPPED_BYTES);
   const lost = new Map<number, LostReason>();
   for (let number = 0; number < count; number++) {
-    const origin = origins.get(uuidFromBytes(fieldOf(keys, number, fields.wrappingKeyId))) ?? 'key_unavailable';
+    const id = fieldOf(keys, number, fields.wrappingKeyId);
+    const origin = origins.find((one) => one.id.equals(id))?.held ?? 'key_unavailable';
     if (typeof origin === 'string') {
       lost.set(number, origin);
       continue;

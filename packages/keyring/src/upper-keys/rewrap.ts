@@ -16,7 +16,7 @@ import {
 } from './rewrap-store.ts';
 import { lockUpperRotation, noteKeysMoved, type UpperRotation } from './rotation-store.ts';
 
-// Data keys to a heap block of 8 KiB that is half full, as after a rewrap: with batches of 1,000, twice as many where it is full.
+// Half of what a heap block of 8 KiB holds when it is half full, as the table is filled: a batch size of 1,000 takes some 2,100 keys.
 const KEYS_PER_BLOCK = 8;
 // One is read and worked on while PostgreSQL writes another, and a third waits for neither.
 const LANES = 3;
