@@ -1,6 +1,6 @@
 /** The real binary, as a shell would run it. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { collectOutput } from '../../../../test/support/needles.ts';
@@ -62,18 +62,12 @@ export interface Running {
 /** Builds what is older than its sources: `npm test` has built everything, `npx vitest` has not. */
 export function build(): void {
   if (!packages.some(isStale)) return;
-  execFileSync(path.join(root, 'node_modules/.bin/tsc'), ['-b', 'packages/keyring-cli'], {
-    cwd: root,
-    stdio: 'inherit',
-  });
-  cpSync(path.join(root, 'supabase/migrations'), path.join(root, 'packages/keyring/dist/migrations'), {
-    recursive: true,
-  });
+  execFileSync(process.execPath, ['scripts/build.ts', '--packages'], { cwd: root, stdio: 'inherit' });
 }
 
 function isStale(folder: string): boolean {
-  const built = path.join(folder, 'dist/.tsbuildinfo');
-  if (!existsSync(built)) return true;
+  const built = ['index.js', 'main.js'].map((file) => path.join(folder, 'dist', file)).find(existsSync);
+  if (built === undefined) return true;
   const at = statSync(built).mtimeMs;
   const sources = readdirSync(path.join(folder, 'src'), { recursive: true, encoding: 'utf8' });
   return sources.some((file) => file.endsWith('.ts') && statSync(path.join(folder, 'src', file)).mtimeMs > at);
