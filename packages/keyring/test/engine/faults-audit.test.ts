@@ -12,7 +12,7 @@ afterAll(() => installation.end());
 test('a sealer that loses any one statement leaves one chain, which the next one goes on with, and every checkpoint that it handed out holds', async () => {
   const points = await strikeEveryStatement(sealScenario(installation, byTurns));
   console.log(`seal: ${String(points)} fault points`);
-  expect(points).toBeGreaterThan(10);
+  expect(points).toBeGreaterThan(5);
 });
 
 test('an archive that loses any one statement has taken its range or not, and no entry is gone that is not in a file that verifies', async () => {

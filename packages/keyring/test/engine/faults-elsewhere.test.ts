@@ -36,7 +36,7 @@ test('a destruction of old versions that loses any one statement has erased some
 test('an adoption that loses any one statement goes on where it stopped', async () => {
   const points = await strikeEveryStatement(adoptScenario(installation, keyring, byTurns));
   console.log(`adopt: ${String(points)} fault points`);
-  expect(points).toBeGreaterThan(10);
+  expect(points).toBeGreaterThan(4);
 });
 
 test('a first opening that loses any one statement leaves one wrapping key', async () => {

@@ -17,7 +17,7 @@ afterAll(() => installation.end());
 test('an emergency that loses any one statement is one emergency, whoever asks for it again', async () => {
   const points = await strikeEveryStatement(emergencyScenario(installation, keyring, byTurns));
   console.log(`emergency: ${String(points)} fault points`);
-  expect(points).toBeGreaterThan(20);
+  expect(points).toBeGreaterThan(10);
 });
 
 test('a suspension that loses any one statement is there or not, and is taken back like any other', async () => {

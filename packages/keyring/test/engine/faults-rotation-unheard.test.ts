@@ -19,6 +19,6 @@ test.each(['together', 'alone'] as const)(
   async (way) => {
     const points = await strikeEveryStatement(rotationScenario(installation, keyring, byTurns.slice(1, 2), way));
     console.log(`rotation, unheard, ${way}: ${String(points)} fault points`);
-    expect(points).toBeGreaterThan(15);
+    expect(points).toBeGreaterThan(8);
   },
 );

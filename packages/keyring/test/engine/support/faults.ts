@@ -29,9 +29,9 @@ export class Fault {
   }
 
   wrap(database: Database): Database {
-    return interceptDatabase(database, async ({ statement, send, cut }) => {
+    return interceptDatabase(database, async ({ statement, send, lose }) => {
       if (this.struck !== undefined && this.plan.then === 'the process is gone') {
-        cut();
+        lose();
         throw connectionLost();
       }
       if (!this.#armed) return send();
@@ -39,7 +39,7 @@ export class Fault {
       if (this.sent !== this.plan.at) return send();
       this.struck = statement.text;
       if (this.plan.when === 'after it was carried out') await send().catch(() => undefined);
-      cut();
+      lose();
       throw connectionLost();
     });
   }
@@ -60,16 +60,16 @@ export interface FaultScenario<World> {
   readonly plans: readonly FaultWay[];
 }
 
-/** How to strike, and where: every statement, or every sixth one, from the first or from the fourth. */
+/** How to strike, and where: every statement, or every twelfth one, from the first or from the seventh. */
 export interface FaultWay extends Pick<FaultPlan, 'when' | 'then'> {
   readonly of?: 'odd' | 'even';
 }
 
-const STRIDE = 6;
-const firstOf = { odd: 1, even: 4 } as const;
+const STRIDE = 12;
+const firstOf = { odd: 1, even: 7 } as const;
 
 /**
- * Every third statement is struck, in one of two ways by turns: what there is time for in each run. All of them, in every
+ * Every sixth statement is struck, in one of two ways by turns: what there is time for in each run. All of them, in every
  * way, are struck by test/long, which `.ci/run` runs.
  */
 export const byTurns: readonly FaultWay[] = [

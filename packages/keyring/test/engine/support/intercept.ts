@@ -7,6 +7,11 @@ export interface Passing {
   send(): Promise<Result<object>>;
   /** Destroys the connection that it travels on, as a network that breaks would; every later statement on it fails. */
   cut(): void;
+  /**
+   * What PostgreSQL does for a connection that is lost: what was not committed is undone. Every later statement on it fails, though
+   * the session lives on for others; a new one plans everything anew, which is most of what a short test costs.
+   */
+  lose(): void;
 }
 
 export type Intercept = (passing: Passing) => Promise<Result<object>>;
@@ -33,6 +38,15 @@ export function interceptDatabase(database: Database, intercept: Intercept): Dat
           cut() {
             cut = true;
             release(true);
+          },
+          lose() {
+            cut = true;
+            if (released) return;
+            released = true;
+            inner.query({ text: 'rollback' }).then(
+              () => inner.release(false),
+              () => inner.release(true),
+            );
           },
         });
         return answer as Result<Row>;
