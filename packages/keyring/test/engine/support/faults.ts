@@ -1,4 +1,5 @@
 import type { Database } from '@meshhook/keyring';
+import { isLongRun } from '../../../../../test/support/long.ts';
 import { connectionLost, interceptDatabase } from './intercept.ts';
 
 export interface FaultPlan {
@@ -29,9 +30,11 @@ export class Fault {
   }
 
   wrap(database: Database): Database {
-    return interceptDatabase(database, async ({ statement, send, lose }) => {
+    return interceptDatabase(database, async ({ statement, send, cut, lose }) => {
+      // Where there is time for it, the connection itself breaks.
+      const end = isLongRun ? cut : lose;
       if (this.struck !== undefined && this.plan.then === 'the process is gone') {
-        lose();
+        end();
         throw connectionLost();
       }
       if (!this.#armed) return send();
@@ -39,7 +42,7 @@ export class Fault {
       if (this.sent !== this.plan.at) return send();
       this.struck = statement.text;
       if (this.plan.when === 'after it was carried out') await send().catch(() => undefined);
-      lose();
+      end();
       throw connectionLost();
     });
   }
