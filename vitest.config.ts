@@ -13,6 +13,8 @@ export default defineConfig({
     setupFiles: ['test/support/watch-keys.ts'],
     pool: 'forks',
     maxWorkers: 3,
+    // Room for what a file makes, so that little time goes into looking for what of it is garbage.
+    execArgv: ['--min-semi-space-size=16', '--max-semi-space-size=32', '--initial-heap-size=256'],
     sequence: { sequencer: SlowestFirst },
     // They tell that a test hangs, not that it is slow: the longest takes half a minute, and on a busy machine ten times as long.
     testTimeout: 420_000,
