@@ -9,6 +9,8 @@ create role keyring_mover nosuper inherit nocreaterole nocreatedb nocanlogin nor
 
 create role keyring_owner nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
 
+create role keyring_reader nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
+
 create role keyring_service nosuper noinherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
 
 create role keyring_user nosuper inherit nocreaterole nocreatedb nocanlogin noreplication nobypassrls;
@@ -20,6 +22,8 @@ grant authenticated to keyring_service with inherit false, set true, admin false
 grant authenticated to schema_migrator with inherit false, set false, admin true;
 grant keyring_mover to schema_migrator with inherit true, set true, admin true;
 grant keyring_owner to schema_migrator with inherit true, set true, admin true;
+grant keyring_reader to keyring_service with inherit false, set true, admin false;
+grant keyring_reader to schema_migrator with inherit false, set false, admin true;
 grant keyring_service to schema_migrator with inherit true, set true, admin true;
 grant keyring_user to keyring_service with inherit false, set true, admin false;
 grant keyring_user to schema_migrator with inherit false, set false, admin true;
@@ -36,6 +40,7 @@ create schema keyring authorization keyring_owner;
 comment on schema keyring is 'MeshHook Keyring: versioned keys, their rotation and its trail. Not for PostgREST.';
 grant usage on schema keyring to keyring_auditor;
 grant usage on schema keyring to keyring_mover;
+grant usage on schema keyring to keyring_reader;
 grant usage on schema keyring to keyring_service;
 grant usage on schema keyring to keyring_user;
 
@@ -692,6 +697,9 @@ CREATE TRIGGER note_keyring_end BEFORE DELETE ON keyring.keyrings FOR EACH ROW E
 CREATE TRIGGER note_promotion AFTER INSERT ON keyring.keyrings FOR EACH ROW EXECUTE FUNCTION keyring.note_promotion();
 CREATE TRIGGER note_promotions AFTER UPDATE ON keyring.keyrings REFERENCING OLD TABLE AS replaced NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION keyring.note_promotions();
 create policy keyring_auditor on keyring.keyrings for select to keyring_auditor using (true);
+create policy keyring_reader on keyring.keyrings for select to keyring_reader using (((('user:'::text || ( SELECT p.owner
+   FROM public.projects p
+  WHERE (p.id = keyrings.project_id))) = current_setting('keyring.principal'::text, true)) OR keyring.sees_project(project_id)));
 create policy keyring_roles on keyring.keyrings for all to keyring_owner, keyring_service using (true) with check (true);
 create policy keyring_user on keyring.keyrings for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
 comment on table keyring.keyrings is 'One row a project: the pointer to its primary version, hence exactly one primary';
@@ -699,6 +707,8 @@ comment on column keyring.keyrings.primary_made_at is 'When the primary version 
 grant insert, select on table keyring.keyrings to keyring_service;
 grant select on table keyring.keyrings to keyring_auditor;
 grant select on table keyring.keyrings to keyring_user;
+grant select on column keyring.keyrings.project_id to keyring_reader;
+grant select on column keyring.keyrings.primary_key_id to keyring_reader;
 grant update on column keyring.keyrings.primary_key_id to keyring_service;
 grant update on column keyring.keyrings.promoted_at to keyring_service;
 
@@ -1611,6 +1621,8 @@ CREATE TRIGGER update_projects_updated_at BEFORE UPDATE ON public.projects FOR E
 create policy "Keyring auditors see every project" on public.projects for select to keyring_auditor using (true);
 create policy "Keyring definers hold projects, unchanged" on public.projects for update to keyring_owner using (true) with check (false);
 create policy "Keyring definers see every project" on public.projects for select to keyring_owner using (true);
+create policy "Keyring readers see projects" on public.projects for select to keyring_reader using (true);
+create policy "Keyring readers see their own" on public.projects as restrictive for select to keyring_reader using ((('user:'::text || owner) = current_setting('keyring.principal'::text, true)));
 create policy "Keyring service creates projects" on public.projects for insert to keyring_service with check (true);
 create policy "Keyring service sees every project" on public.projects for select to keyring_service using (true);
 create policy "Keyring users see projects" on public.projects for select to keyring_user using (true);
@@ -1625,8 +1637,10 @@ grant delete, insert, select, update on table public.projects to authenticated;
 grant insert, select on table public.projects to keyring_service;
 grant references, select on table public.projects to keyring_owner;
 grant select on column public.projects.id to keyring_auditor;
+grant select on column public.projects.id to keyring_reader;
 grant select on column public.projects.id to keyring_user;
 grant select on column public.projects.owner to keyring_auditor;
+grant select on column public.projects.owner to keyring_reader;
 grant select on column public.projects.owner to keyring_user;
 grant select on column public.projects.name to keyring_auditor;
 grant select on column public.projects.name to keyring_user;
@@ -1669,6 +1683,10 @@ create policy "Users can view secrets in own projects" on public.secrets for sel
 create policy keyring_mover_reads on public.secrets for select to keyring_mover using (true);
 create policy keyring_mover_writes on public.secrets for update to keyring_mover using (true) with check (true);
 create policy keyring_owner on public.secrets for select to keyring_owner using (true);
+create policy keyring_reader on public.secrets for select to keyring_reader using (true);
+create policy keyring_reader_sight on public.secrets as restrictive for select to keyring_reader using (((('user:'::text || ( SELECT p.owner
+   FROM public.projects p
+  WHERE (p.id = secrets.project_id))) = current_setting('keyring.principal'::text, true)) OR keyring.sees_project(project_id)));
 create policy keyring_service on public.secrets for all to keyring_service using (true) with check (true);
 create policy keyring_user on public.secrets for select to keyring_user using (true);
 create policy keyring_user_sight on public.secrets as restrictive for select to keyring_user using ((project_id IN ( SELECT unnest(keyring.projects_of_principal()) AS unnest)));
@@ -1681,16 +1699,20 @@ grant delete, insert, select, update on table public.secrets to keyring_service;
 grant select on column public.secrets.id to authenticated;
 grant select on column public.secrets.id to keyring_mover;
 grant select on column public.secrets.id to keyring_owner;
+grant select on column public.secrets.id to keyring_reader;
 grant select on column public.secrets.id to keyring_user;
 grant select on column public.secrets.id to service_role;
 grant select on column public.secrets.project_id to authenticated;
 grant select on column public.secrets.project_id to keyring_mover;
 grant select on column public.secrets.project_id to keyring_owner;
+grant select on column public.secrets.project_id to keyring_reader;
 grant select on column public.secrets.project_id to keyring_user;
 grant select on column public.secrets.project_id to service_role;
+grant select on column public.secrets.key to keyring_reader;
 grant select on column public.secrets.key to keyring_user;
 grant select, update on column public.secrets.key to authenticated;
 grant select, update on column public.secrets.key to service_role;
+grant select on column public.secrets.value_encrypted to keyring_reader;
 grant select on column public.secrets.value_encrypted to keyring_user;
 grant select, update on column public.secrets.value_encrypted to keyring_mover;
 grant select on column public.secrets.created_at to authenticated;
@@ -1701,10 +1723,12 @@ grant select on column public.secrets.updated_at to keyring_user;
 grant select on column public.secrets.updated_at to service_role;
 grant select on column public.secrets.encryption_key_id to authenticated;
 grant select on column public.secrets.encryption_key_id to keyring_owner;
+grant select on column public.secrets.encryption_key_id to keyring_reader;
 grant select on column public.secrets.encryption_key_id to keyring_user;
 grant select on column public.secrets.encryption_key_id to service_role;
 grant select, update on column public.secrets.encryption_key_id to keyring_mover;
 grant select on column public.secrets.value_written_at to authenticated;
+grant select on column public.secrets.value_written_at to keyring_reader;
 grant select on column public.secrets.value_written_at to keyring_user;
 grant select on column public.secrets.value_written_at to service_role;
 
@@ -3741,6 +3765,45 @@ alter function keyring.seen_reference_counts(uuid[]) owner to keyring_owner;
 comment on function keyring.seen_reference_counts(uuid[]) is 'reference_counts_of, for keyring_user of those projects that it sees';
 grant execute on function keyring.seen_reference_counts(uuid[]) to keyring_service;
 grant execute on function keyring.seen_reference_counts(uuid[]) to keyring_user;
+
+CREATE OR REPLACE FUNCTION keyring.sees_project(of_project uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER COST 10000
+ SET search_path TO ''
+AS $function$
+  declare
+    the_principal pg_catalog.text := pg_catalog.current_setting('keyring.principal', true);
+    note pg_catalog.text := the_principal || ' ' || of_project;
+    found_it pg_catalog.bool;
+  begin
+    if note = pg_catalog.current_setting('keyring.project_in_sight', true) then
+      return true;
+    end if;
+    if pg_catalog.starts_with(the_principal, 'token:') then
+      -- As there: one that is somebody's does no more than they may by now, one that is nobody's, what was said when it was made.
+      found_it := exists (
+        select from keyring.api_tokens t
+        where t.id = pg_catalog.substr(the_principal, 7)::pg_catalog.uuid
+          and t.revoked_at is null and t.expires_at > pg_catalog.clock_timestamp()
+          and (t.project_ids is null or of_project = any (t.project_ids))
+          and (t.project_ids is not null and (t.person !~ '^(user|person):'
+              or exists (select from keyring.grants g where g.person = t.person and g.project_id is null))
+            or exists (select from keyring.grants g where g.person = t.person and g.project_id = of_project)
+            or exists (select from public.projects p where p.id = of_project and 'user:' || p.owner = t.person)));
+    else
+      found_it := exists (select from keyring.grants g where g.person = the_principal and g.project_id = of_project)
+        or exists (select from public.projects p where p.id = of_project and 'user:' || p.owner = the_principal);
+    end if;
+    if found_it then
+      note := pg_catalog.set_config('keyring.project_in_sight', note, true);
+    end if;
+    return coalesce(found_it, false);
+  end
+  $function$;
+alter function keyring.sees_project(uuid) owner to keyring_owner;
+comment on function keyring.sees_project(uuid) is 'Whether the principal that this transaction reads for holds a project: for who looks at rows of one';
+grant execute on function keyring.sees_project(uuid) to keyring_reader;
 
 CREATE OR REPLACE FUNCTION keyring.two_person_rule()
  RETURNS boolean

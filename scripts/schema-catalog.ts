@@ -15,6 +15,7 @@ const roles = [
   'keyring_mover',
   'keyring_service',
   'keyring_user',
+  'keyring_reader',
 ];
 
 /** What a relation of `pg_class` may be for the dump to know it. Any other kind fails rather than being left out. */

@@ -20,6 +20,8 @@ export interface Statement {
    * They have to be exactly those of the statement.
    */
   readonly columns?: Columns;
+  /** Looks up rows of one project, in what `keyring_reader` may read: under an identity of somebody's it is read as that role. */
+  readonly ofOneProject?: true;
 }
 
 export interface Result<Row> {

@@ -4,25 +4,22 @@ const known =
   /^(user:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|token:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|person:[a-z0-9._@-]{1,100})$/;
 
 /**
- * The database as far as a principal sees it, to read: every statement, and every transaction, runs as `keyring_user`, and its policies leave
- * what that principal's projects have. For the transaction alone, so that it works through a transaction-mode pooler. Closing it does nothing.
+ * The database as far as a principal sees it, to read: every statement, and every transaction, runs as `keyring_user`, or as `keyring_reader` what is
+ * `ofOneProject`, and their policies leave what that principal's projects have. For the transaction alone, so that it works through a transaction-mode pooler. Closing it does nothing.
  * @throws TypeError for who is none of `user:ID`, `token:ID` and `person:NAME`.
  */
 export function sightOf(database: Database, principal: string): Database {
   if (!known.test(principal)) throw new TypeError('that is no principal whose projects the database knows');
-  const become: Statement = {
-    text: `select pg_catalog.set_config('role', 'keyring_user', true), pg_catalog.set_config('keyring.principal', $1, true),
-             pg_catalog.set_config('transaction_read_only', 'on', true)`,
-    values: [principal],
-    name: 'become_principal',
-  };
+  const become = becoming('keyring_user', principal);
+  const becomeReader = becoming('keyring_reader', principal);
   return {
     query: <Row extends object>(statement: Statement): Promise<Result<Row>> => {
       const seen = inSight(statement);
+      const first = statement.ofOneProject === true ? becomeReader : become;
       return (
-        database.queryAfter?.<Row>(become, seen) ??
+        database.queryAfter?.<Row>(first, seen) ??
         transaction(database, async (tx) => {
-          await tx.query(become);
+          await tx.query(first);
           return tx.query<Row>(seen);
         })
       );
@@ -48,7 +45,22 @@ export function sightOf(database: Database, principal: string): Database {
   };
 }
 
+function becoming(role: 'keyring_user' | 'keyring_reader', principal: string): Statement {
+  return {
+    text: `select pg_catalog.set_config('role', '${role}', true), pg_catalog.set_config('keyring.principal', $1, true),
+             pg_catalog.set_config('transaction_read_only', 'on', true)`,
+    values: [principal],
+    name: `become_${role}`,
+  };
+}
+
+// Made once each: a text that is put together at every read is looked up slowly, by whoever notes what was prepared.
+const namesInSight = new Map<string, string>();
+
 /** PostgreSQL plans a statement anew whenever another role comes with it. */
-function inSight({ name, ...statement }: Statement): Statement {
-  return name === undefined ? statement : { ...statement, name: `${name}_in_sight` };
+function inSight(statement: Statement): Statement {
+  if (statement.name === undefined) return statement;
+  let name = namesInSight.get(statement.name);
+  if (name === undefined) namesInSight.set(statement.name, (name = `${statement.name}_in_sight`));
+  return { ...statement, name };
 }

@@ -34,6 +34,7 @@ export async function selectSecret(
     values: [projectId, name],
     name: 'secret_select',
     columns: secretColumns,
+    ofOneProject: true,
   });
   return rows[0];
 }

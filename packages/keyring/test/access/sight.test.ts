@@ -54,26 +54,41 @@ beforeAll(async () => {
 });
 afterAll(() => installation.end());
 
-const projectsOf = async (principal: string): Promise<string[]> =>
-  (await keyring.seenBy(principal).projects.list()).map(({ id }) => id);
+/** Ids of the projects that are listed. Of the two tenants a value is told if its project is, and not otherwise. */
+async function projectsOf(principal: string): Promise<string[]> {
+  const sight = keyring.seenBy(principal);
+  const listed = (await sight.projects.list()).map(({ id }) => id);
+  for (const { project } of [mine, theirs]) {
+    const told = (await sight.secrets.get(project, 'KEY')) !== undefined;
+    expect(told, `a value of ${project} for ${principal}`).toBe(listed.includes(project));
+  }
+  return listed;
+}
 
-/** Rows of a relation, as text, of the columns that keyring_user may read. */
-async function rowsOf(relation: string, principal: string | undefined): Promise<string[]> {
-  const columns = await installation.sql<{ name: string }>(
-    `select quote_ident(attname) as name from pg_attribute
-     where attrelid = $1::regclass and attnum > 0 and not attisdropped and has_column_privilege('keyring_user', attrelid, attnum, 'select')`,
-    [relation],
-  );
-  const text = `select t::text as row from (select ${columns.map(({ name }) => name).join(', ')} from ${relation}) t`;
-  if (principal === undefined) return (await installation.sql<{ row: string }>(text)).map(({ row }) => row);
+type Role = 'keyring_user' | 'keyring_reader';
+
+/** Transaction of a principal's, for what takes more than one statement. */
+async function seenWith<T>(principal: string, role: Role, work: () => Promise<T>): Promise<T> {
   await installation.sql('begin');
   try {
-    await installation.sql('set local role keyring_user');
+    await installation.sql(`set local role ${role}`);
     await installation.sql(`select set_config('keyring.principal', $1, true)`, [principal]);
-    return (await installation.sql<{ row: string }>(text)).map(({ row }) => row);
+    return await work();
   } finally {
     await installation.sql('rollback');
   }
+}
+
+/** Rows of a relation, as text, of the columns that the role may read. */
+async function rowsOf(relation: string, principal: string | undefined, role: Role = 'keyring_user'): Promise<string[]> {
+  const columns = await installation.sql<{ name: string }>(
+    `select quote_ident(attname) as name from pg_attribute
+     where attrelid = $1::regclass and attnum > 0 and not attisdropped and has_column_privilege($2, attrelid, attnum, 'select')`,
+    [relation, role],
+  );
+  const text = `select t::text as row from (select ${columns.map(({ name }) => name).join(', ')} from ${relation}) t`;
+  if (principal === undefined) return (await installation.sql<{ row: string }>(text)).map(({ row }) => row);
+  return seenWith(principal, role, async () => (await installation.sql<{ row: string }>(text)).map(({ row }) => row));
 }
 
 const granted = () =>
@@ -107,6 +122,18 @@ describe('of every table that users are granted', () => {
           seen.some((row) => named(row, mine)),
           `${relation} seen by ${principal}`,
         ).toBe(true);
+      }
+    }
+  });
+
+  test('as a reader of values a principal sees rows of its own, and none of another tenant’s', async () => {
+    for (const relation of ['public.projects', 'public.secrets', 'keyring.keyrings']) {
+      for (const principal of [`user:${mine.owner}`, `token:${mine.token}`, 'person:mine', '']) {
+        const seen = await rowsOf(relation, principal, 'keyring_reader');
+        // Of projects no more is asked than who owns them.
+        const sees = relation === 'public.projects' ? principal.startsWith('user:') : principal !== '';
+        const answer = [relation, principal, seen.map((row) => named(row, mine))];
+        expect(answer).toEqual([relation, principal, sees ? [true] : []]);
       }
     }
   });
@@ -166,6 +193,39 @@ describe('of every table that users are granted', () => {
       expect(seen).toHaveLength(1);
     } finally {
       await installation.asOwner('drop policy "all" on public.projects', 'drop policy "all" on public.secrets');
+    }
+  });
+
+  test('an application that takes the policies off its projects shows a principal no other value or pointer', async () => {
+    await installation.asOwner('alter table public.projects disable row level security');
+    try {
+      for (const principal of [`user:${mine.owner}`, `token:${mine.token}`, 'person:mine']) {
+        for (const relation of ['public.secrets', 'keyring.keyrings']) {
+          for (const role of ['keyring_user', 'keyring_reader'] as const) {
+            const seen = await rowsOf(relation, principal, role);
+            const answer = [relation, role, principal, seen.map((row) => named(row, mine))];
+            expect(answer).toEqual([relation, role, principal, [true]]);
+          }
+        }
+        const { secrets } = keyring.seenBy(principal);
+        expect((await secrets.get(mine.project, 'KEY'))?.value).toBe('value of mine');
+        expect(await secrets.get(theirs.project, 'KEY')).toBeUndefined();
+      }
+    } finally {
+      await installation.asOwner('alter table public.projects enable row level security');
+    }
+  });
+
+  test('an application that hides projects from everybody hides no value from whom it belongs to', async () => {
+    await installation.asOwner(
+      'create policy nobody on public.projects as restrictive to keyring_reader using (false)',
+    );
+    try {
+      expect((await keyring.seenBy(`user:${mine.owner}`).secrets.get(mine.project, 'KEY'))?.value).toBe(
+        'value of mine',
+      );
+    } finally {
+      await installation.asOwner('drop policy nobody on public.projects');
     }
   });
 });
@@ -236,6 +296,60 @@ describe('with the wall of the statements taken away', () => {
   });
 });
 
+describe('one project and all of them', () => {
+  const guest = randomUUID();
+  const kinds: Record<string, () => string> = {
+    'an owner': () => `user:${mine.owner}`,
+    'a user with a grant': () => `user:${guest}`,
+    'a person with a grant': () => 'person:mine',
+    'nobody’s token': () => `token:${mine.token}`,
+    nobody: () => `user:${randomUUID()}`,
+    'who says nothing': () => '',
+  };
+  beforeAll(async () => {
+    await keyring.access.grants.add({ person: `user:${guest}`, role: 'auditor', projectId: mine.project });
+  });
+
+  test.each(Object.entries(kinds))('are seen alike by %s', async (kind, principal) => {
+    const asked = [mine.project, theirs.project, mine.project, randomUUID()];
+    const ask = (role: Role, does: string) =>
+      seenWith(principal(), role, () =>
+        installation.sql<{ does: boolean }>(`select ${does} as does from unnest($1::uuid[]) p (id)`, [asked]),
+      );
+    const one = await ask('keyring_reader', 'keyring.sees_project(id)');
+    const all = await ask('keyring_user', 'id = any (keyring.projects_of_principal())');
+    const holds = kind !== 'nobody' && kind !== 'who says nothing';
+    for (const answers of [one, all]) expect(answers.map(({ does }) => does)).toEqual([holds, false, holds, false]);
+  });
+
+  test('an owner is known by the project’s row: nothing is worked out for a value', async () => {
+    const worked = await seenWith(`user:${mine.owner}`, 'keyring_reader', async () => {
+      const secret = `select s.id, r.primary_key_id from public.secrets s left join keyring.keyrings r on r.project_id = s.project_id
+        where s.project_id = $1 and s.key = 'KEY'`;
+      expect(await installation.sql(secret, [mine.project])).toMatchObject([
+        { primary_key_id: expect.any(String) as string },
+      ]);
+      return installation.sql(`select nullif(current_setting(n, true), '') as noted
+        from unnest(array['keyring.sight', 'keyring.project_in_sight']) n`);
+    });
+    expect(worked).toEqual([{ noted: null }, { noted: null }]);
+  });
+
+  test('what was noted of one principal is no other’s', async () => {
+    const seen = (who: string) =>
+      installation.sql<{ seen: boolean }>(
+        `select keyring.sees_project($2) as seen from set_config('keyring.principal', $1, true)`,
+        [who, mine.project],
+      );
+    const answers = await seenWith('', 'keyring_reader', async () => [
+      await seen(`token:${mine.token}`),
+      await seen(`token:${theirs.token}`),
+      await seen(`user:${theirs.owner}`),
+    ]);
+    expect(answers.flat()).toEqual([{ seen: true }, { seen: false }, { seen: false }]);
+  });
+});
+
 describe('sight is lost at once', () => {
   test('by a token that is revoked, and by one that expires', async () => {
     const { entry } = await keyring.access.tokens.create({ name: 'short', role: 'auditor', projects: [mine.project] });
@@ -268,10 +382,27 @@ describe('sight is lost at once', () => {
   test('by an owner whose project is given away', async () => {
     const [ada, bob] = [randomUUID(), randomUUID()];
     const { id } = await keyring.projects.create({ name: 'given', owner: ada });
+    await keyring.secrets.put(id, 'KEY', 'given');
+    const told = async (who: string) => (await keyring.seenBy(`user:${who}`).secrets.get(id, 'KEY'))?.value;
     expect(await projectsOf(`user:${ada}`)).toEqual([id]);
+    // One after the other over one connection: from the sixth on, PostgreSQL has one plan for all.
+    for (let time = 0; time < 8; time++) expect([await told(ada), await told(bob)]).toEqual(['given', undefined]);
     await installation.sql('update public.projects set owner = $2 where id = $1', [id, bob]);
     expect(await projectsOf(`user:${ada}`)).toEqual([]);
     expect(await projectsOf(`user:${bob}`)).toEqual([id]);
+    expect([await told(ada), await told(bob)]).toEqual([undefined, 'given']);
+  });
+
+  test('by an owner whose project is given away between two statements of one transaction', async () => {
+    const seen = await seenWith(`user:${mine.owner}`, 'keyring_reader', async () => {
+      const values = () => installation.sql('select key from public.secrets where project_id = $1', [mine.project]);
+      const before = await values();
+      await installation.sql('reset role');
+      await installation.sql('update public.projects set owner = $2 where id = $1', [mine.project, randomUUID()]);
+      await installation.sql('set local role keyring_reader');
+      return { before, after: await values() };
+    });
+    expect(seen).toEqual({ before: [{ key: 'KEY' }], after: [] });
   });
 });
 
@@ -279,7 +410,7 @@ describe('an identity', () => {
   test('is nobody’s but the service’s to take', async () => {
     for (const role of ['anon', 'authenticated', 'service_role', 'keyring_auditor', 'keyring_mover']) {
       const [may] = await installation.sql<{ may: boolean }>(
-        `select pg_has_role($1, 'keyring_user', 'member') as may`,
+        `select pg_has_role($1, 'keyring_user', 'member') or pg_has_role($1, 'keyring_reader', 'member') as may`,
         [role],
       );
       expect([role, may?.may]).toEqual([role, false]);

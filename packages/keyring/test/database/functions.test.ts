@@ -5,7 +5,14 @@ import { makeProject, outcome, putSecret, useDatabase, type Session } from './su
 // tenant, and tables, types and functions of the caller's own in the way.
 const on = useDatabase();
 
-type Caller = 'anon' | 'authenticated' | 'keyring_auditor' | 'keyring_service' | 'keyring_mover' | 'keyring_user';
+type Caller =
+  | 'anon'
+  | 'authenticated'
+  | 'keyring_auditor'
+  | 'keyring_service'
+  | 'keyring_mover'
+  | 'keyring_user'
+  | 'keyring_reader';
 
 /** What a function is for, and who may call it besides its owner: no user. One that is not here fails the first test. */
 const purposes: Readonly<Record<string, readonly [purpose: string, ...callers: Caller[]]>> = {
@@ -14,7 +21,7 @@ const purposes: Readonly<Record<string, readonly [purpose: string, ...callers: C
   'catalog_problems()': ['names encrypted columns that are not registered or not guarded', 'keyring_service'],
   'envelope_key_id(bytea)': [
     'reads the key id in an envelope, in a constraint of a table that users write',
-    ...(['keyring_auditor', 'keyring_service', 'keyring_mover', 'keyring_user'] as const),
+    ...(['keyring_auditor', 'keyring_service', 'keyring_mover', 'keyring_user', 'keyring_reader'] as const),
   ],
   'exposed_secrets(uuid)': ['what was ever under a version, for the exposure report', 'keyring_service'],
   'exposed_secrets_in_sight(uuid)': ['the same, of a version that a principal sees', 'keyring_user'],
@@ -44,6 +51,7 @@ const purposes: Readonly<Record<string, readonly [purpose: string, ...callers: C
   'schema_version()': ['which migration is the newest', 'keyring_service'],
   'seen_exposed_secrets(uuid)': ['one name for both', 'keyring_service', 'keyring_user'],
   'seen_reference_counts(uuid[])': ['one name for both', 'keyring_service', 'keyring_user'],
+  'sees_project(uuid)': ['whether the policies of readers leave rows of a project', 'keyring_reader'],
   'two_person_rule()': ['is the rule of two people in force?', 'keyring_service'],
   'unregister_encrypted_column(text)': ['lets a column go, for who migrates'],
   'wrapping_lock()': ['the number of a lock', 'keyring_service'],
@@ -92,7 +100,15 @@ interface Callable {
 }
 
 const callers: readonly Caller[] = [
-  ...(['anon', 'authenticated', 'keyring_auditor', 'keyring_service', 'keyring_mover', 'keyring_user'] as const),
+  ...([
+    'anon',
+    'authenticated',
+    'keyring_auditor',
+    'keyring_service',
+    'keyring_mover',
+    'keyring_user',
+    'keyring_reader',
+  ] as const),
 ];
 // A role of PostgreSQL's own, which may here what `public` may.
 const everybody = 'pg_checkpoint';
@@ -188,7 +204,7 @@ async function callAll(): Promise<number> {
     );
     // Whom keyring_user reads for is the service's to say; others may set what they like.
     await admin.run(`select pg_catalog.set_config('keyring.principal', $1, true)`, [
-      `user:${role === 'keyring_user' ? mine.owner : theirs.owner}`,
+      `user:${role === 'keyring_user' || role === 'keyring_reader' ? mine.owner : theirs.owner}`,
     ]);
     if (hostile) await admin.run(inTheWay);
     for (const { name, types, names } of functions) {
@@ -214,7 +230,7 @@ async function callAll(): Promise<number> {
     return told;
   };
 
-  for (const role of ['anon', 'authenticated', 'keyring_auditor', 'keyring_user', everybody]) {
+  for (const role of ['anon', 'authenticated', 'keyring_auditor', 'keyring_user', 'keyring_reader', everybody]) {
     for (const [call, answer] of await answers(role, true)) {
       const name = call.slice('keyring.'.length, call.indexOf('('));
       // Of an envelope that somebody has, they may know which key it names.
@@ -226,7 +242,7 @@ async function callAll(): Promise<number> {
   }
   // To the service every project is its own: what it is told, and what it does, depends on no claim and on nothing in the way.
   expect(await answers('keyring_service', true)).toEqual(await answers('keyring_service', false));
-  expect(calls).toBe(7 * functions.length * ids.length);
+  expect(calls).toBe(8 * functions.length * ids.length);
   return calls;
 }
 

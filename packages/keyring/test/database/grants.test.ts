@@ -61,7 +61,7 @@ const offenders: Record<string, string> = {
       and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)
       and not (g.grantee = 'keyring_mover'::regrole
         and (p.proowner = g.grantee or p.proname in ('lock_primaries', 'refuse_stale')))
-      and not (g.grantee = 'keyring_user'::regrole and p.provolatile = 's')`,
+      and not (g.grantee in ('keyring_user'::regrole, 'keyring_reader'::regrole) and p.provolatile = 's')`,
   'a table or function in keyring_jobs that is not keyring_owner’s': `
     select c.relname from pg_class c
     where c.relnamespace = 'keyring_jobs'::regnamespace and c.relowner <> 'keyring_owner'::regrole
@@ -75,8 +75,8 @@ const offenders: Record<string, string> = {
   'a grant on schema keyring or keyring_jobs to others than the owner and the service, and to our other roles more than its use': `
     select g.grantee::regrole, g.privilege_type from pg_namespace n, aclexplode(n.nspacl) g
     where n.nspname in ('keyring', 'keyring_jobs') and g.grantee not in ('keyring_owner'::regrole, 'keyring_service'::regrole)
-      and not (n.nspname = 'keyring' and g.grantee in ('keyring_mover'::regrole, 'keyring_auditor'::regrole, 'keyring_user'::regrole)
-        and g.privilege_type = 'USAGE')`,
+      and not (n.nspname = 'keyring' and g.grantee in ('keyring_mover'::regrole, 'keyring_auditor'::regrole, 'keyring_user'::regrole,
+          'keyring_reader'::regrole) and g.privilege_type = 'USAGE')`,
   'a key, a ciphertext or a digest that the auditor may read, or anything that it may change': `
     select a.attrelid::regclass, a.attname, p from pg_attribute a join pg_class c on c.oid = a.attrelid,
       unnest(array['select', 'insert', 'update', 'references']) p
@@ -123,17 +123,30 @@ const offenders: Record<string, string> = {
   'a way for a request’s role to become one of ours': `
     select member::regrole, roleid::regrole from pg_auth_members
     where roleid in ('keyring_owner'::regrole, 'keyring_mover'::regrole, 'keyring_service'::regrole, 'keyring_auditor'::regrole,
-        'keyring_user'::regrole)
-      and (member::regrole)::text in ('anon', 'authenticated', 'service_role', 'keyring_service', 'keyring_auditor', 'keyring_user')
-      and not (roleid = 'keyring_user'::regrole and member = 'keyring_service'::regrole)`,
+        'keyring_user'::regrole, 'keyring_reader'::regrole)
+      and (member::regrole)::text in ('anon', 'authenticated', 'service_role', 'keyring_service', 'keyring_auditor', 'keyring_user',
+        'keyring_reader')
+      and not (roleid in ('keyring_user'::regrole, 'keyring_reader'::regrole) and member = 'keyring_service'::regrole)`,
   // Its policies take away: from the service, too, if it were keyring_user all the time.
   'a right of users that the service has without becoming one': `
-    select 'keyring_service' where pg_has_role('keyring_service', 'keyring_user', 'usage')
-      or not pg_has_role('keyring_service', 'keyring_user', 'member')`,
+    select r from unnest(array['keyring_user', 'keyring_reader']) r
+    where pg_has_role('keyring_service', r, 'usage') or not pg_has_role('keyring_service', r, 'member')`,
   'a role of ours that could log in, bypass policies or rule': `
     select rolname from pg_roles
-    where rolname in ('keyring_owner', 'keyring_mover', 'keyring_service', 'keyring_auditor', 'keyring_user')
+    where rolname in ('keyring_owner', 'keyring_mover', 'keyring_service', 'keyring_auditor', 'keyring_user', 'keyring_reader')
       and (rolcanlogin or rolbypassrls or rolsuper or rolcreaterole or rolcreatedb or rolreplication)`,
+  'a column that keyring_reader may read besides those of a get, or anything that it may change': `
+    select a.attrelid::regclass, a.attname, p from pg_attribute a join pg_class c on c.oid = a.attrelid,
+      unnest(array['select', 'insert', 'update', 'references']) p
+    where c.relnamespace in ('keyring'::regnamespace, 'keyring_jobs'::regnamespace, 'public'::regnamespace)
+      and c.relkind in ('r', 'p', 'v') and a.attnum > 0 and not a.attisdropped
+      and has_column_privilege('keyring_reader', a.attrelid, a.attnum, p)
+      and not (p = 'select' and (c.oid, a.attname) in (
+        ('keyring.keyrings'::regclass, 'project_id'), ('keyring.keyrings'::regclass, 'primary_key_id'),
+        ('public.projects'::regclass, 'id'), ('public.projects'::regclass, 'owner'),
+        ('public.secrets'::regclass, 'id'), ('public.secrets'::regclass, 'project_id'), ('public.secrets'::regclass, 'key'),
+        ('public.secrets'::regclass, 'value_encrypted'), ('public.secrets'::regclass, 'encryption_key_id'),
+        ('public.secrets'::regclass, 'value_written_at')))`,
   'a privilege of a request’s role on ciphertext': `
     select r, p from unnest(array['anon', 'authenticated', 'service_role']) r, unnest(array['select', 'insert', 'update']) p
     where has_column_privilege(r, 'public.secrets', 'value_encrypted', p)
