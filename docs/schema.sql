@@ -3724,7 +3724,7 @@ CREATE OR REPLACE FUNCTION keyring.schema_version()
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
-AS $function$ select '20261128001100' $function$;
+AS $function$ select '20261128001200' $function$;
 alter function keyring.schema_version() owner to keyring_owner;
 grant execute on function keyring.schema_version() to keyring_service;
 

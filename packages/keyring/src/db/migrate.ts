@@ -24,7 +24,7 @@ export interface SchemaStatus {
 }
 
 /** The schema this program was written for: the number of its last migration. */
-export const wantedSchemaVersion = '20261128001100';
+export const wantedSchemaVersion = '20261128001200';
 
 // Any number will do, as long as every version of this program takes the same.
 const migrationLock = 7_261_905_511_839;

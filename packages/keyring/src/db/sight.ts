@@ -5,7 +5,8 @@ const known =
 
 /**
  * The database as far as a principal sees it, to read: every statement, and every transaction, runs as `keyring_user`, or as `keyring_reader` what is
- * `ofOneProject`, and their policies leave what that principal's projects have. For the transaction alone, so that it works through a transaction-mode pooler. Closing it does nothing.
+ * `ofOneProject`, and their policies leave what that principal's projects have. For the transaction alone, so that it works through a
+ * transaction-mode pooler. Closing it does nothing.
  * @throws TypeError for who is none of `user:ID`, `token:ID` and `person:NAME`.
  */
 export function sightOf(database: Database, principal: string): Database {

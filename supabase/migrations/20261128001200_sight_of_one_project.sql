@@ -74,7 +74,7 @@ create policy keyring_reader on keyring.keyrings for select to keyring_reader us
 
 create or replace function keyring.schema_version() returns text
   language sql immutable set search_path = ''
-  as $$ select '20261128001000' $$;
+  as $$ select '20261128001200' $$;
 select pg_catalog.set_config('role', pg_catalog.current_setting('keyring.migrator'), false);
 
 grant select (id, owner) on public.projects to keyring_reader;
