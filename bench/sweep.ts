@@ -73,13 +73,17 @@ async function bareCrypto(database: BenchDatabase, secrets: number): Promise<num
       return found.rows;
     });
     const aad = secretAadBuilder(projectId, 'secrets.value', key.id);
-    const start = performance.now();
-    for (const row of rows) {
-      const context = aad(row.id);
-      const value = open(key.key, key.id, row.value_encrypted, context);
-      open(key.key, key.id, seal(key.key, key.id, value, context), context);
-    }
-    return ((performance.now() - start) / rows.length) * secrets;
+    // The first times it is not compiled yet, which a million rows would not notice.
+    const times = [1, 2, 3, 4].map(() => {
+      const start = performance.now();
+      for (const row of rows) {
+        const context = aad(row.id);
+        const value = open(key.key, key.id, row.value_encrypted, context);
+        open(key.key, key.id, seal(key.key, key.id, value, context), context);
+      }
+      return performance.now() - start;
+    });
+    return (Math.min(...times) / rows.length) * secrets;
   } finally {
     await close();
   }
