@@ -35,3 +35,17 @@ test.each(['UTC', 'Europe/Berlin', 'America/New_York', 'Asia/Kolkata', 'Pacific/
     for (const { text } of rows) expect([text, readTimestamp(text)]).toEqual([text, byTheDriver(text)]);
   },
 );
+
+test.each(['SQL, DMY', 'German, DMY', 'Postgres, MDY'])(
+  'a time in the style of %s is left to the driver, whatever it makes of it',
+  async (style) => {
+    await client.query(`select set_config('datestyle', $1, false), set_config('timezone', 'Etc/GMT-3', false)`, [
+      style,
+    ]);
+    const { rows } = await client.query<{ text: string }>(
+      'select t::timestamptz::text as text from unnest($1::text[]) t',
+      [times],
+    );
+    for (const { text } of rows) expect([text, readTimestamp(text)]).toEqual([text, byTheDriver(text)]);
+  },
+);

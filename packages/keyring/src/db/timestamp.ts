@@ -7,11 +7,12 @@ const [PLUS, MINUS, DOT, SPACE, ZERO] = [0x2b, 0x2d, 0x2e, 0x20, 0x30];
 /**
  * The time that PostgreSQL writes as `2026-11-28 11:07:59.488704+00`, to whole milliseconds, as the driver reads it; but the driver takes
  * the text apart by a regular expression, and that was a fifteenth of this process's time for a `get`. What is written in another
- * way (infinity, years before 1000 and after 9999, offsets with minutes) is left to it.
+ * way (infinity, years before 1000 and after 9999, offsets with minutes, another `DateStyle`) is left to it.
  */
 export function readTimestamp(text: string): Date {
   const sign = text.charCodeAt(text.length - 3);
-  const usual = text.charCodeAt(0) !== ZERO && text.charCodeAt(10) === SPACE && (sign === PLUS || sign === MINUS);
+  const isIso = text.charCodeAt(4) === MINUS && text.charCodeAt(7) === MINUS && text.charCodeAt(10) === SPACE;
+  const usual = isIso && text.charCodeAt(0) !== ZERO && (sign === PLUS || sign === MINUS);
   if (!usual) return driverReader(text);
   let milliseconds = 0;
   if (text.charCodeAt(19) === DOT) {
