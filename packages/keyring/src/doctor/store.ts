@@ -53,9 +53,11 @@ export async function selectReferenceTrouble(
 export async function selectServiceTrouble(
   database: Queryable,
 ): Promise<{ code: string; message: string; remedy: string }[]> {
-  const { rows } = await database.query<{ superuser: boolean; owner: boolean; mover: boolean }>({
+  const { rows } = await database.query<{ superuser: boolean; owner: boolean; mover: boolean; sight: boolean }>({
     text: `select r.rolsuper as superuser, pg_catalog.pg_has_role(r.oid, 'keyring_owner', 'member') as owner,
-             pg_catalog.pg_has_role(r.oid, 'keyring_mover', 'member') as mover
+             pg_catalog.pg_has_role(r.oid, 'keyring_mover', 'member') as mover,
+             pg_catalog.pg_has_role(r.oid, 'keyring_user', 'member')
+               and pg_catalog.pg_has_role(r.oid, 'keyring_reader', 'member') as sight
            from pg_catalog.pg_roles r where r.rolname = current_user`,
   });
   const [login] = rows;
@@ -69,6 +71,16 @@ export async function selectServiceTrouble(
   if (login?.mover === true) {
     return [
       { code: 'service_is_mover', message: 'The service is connected as a role that the fence lets by.', remedy },
+    ];
+  }
+  if (login?.sight === false) {
+    return [
+      {
+        code: 'service_cannot_read_for_others',
+        message:
+          'The service may not become keyring_user and keyring_reader: people and tokens of projects get errors.',
+        remedy: 'As an admin of the database: grant keyring_user, keyring_reader to keyring_service.',
+      },
     ];
   }
   return [];
