@@ -5,6 +5,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
   existsSync,
+  globSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -188,6 +189,11 @@ function main(): void {
       const files = pack(folder, '--dry-run').files.map((file) => file.path);
       const read = (file: string): string => readFileSync(path.join(folder, file), 'utf8');
       problems.push(...packageProblems({ manifest, files, read }, migrations));
+      // Whoever cannot start a thread does its work itself, and nobody would notice.
+      for (const thread of globSync('**/*-thread.ts', { cwd: path.join(folder, 'src') })) {
+        const built = `dist/${thread.replace(/\.ts$/, '.js')}`;
+        if (!files.includes(built)) problems.push(`${manifest.name}: ${built} runs in a thread and is not shipped`);
+      }
 
       const unpacked = path.join(temporary, 'node_modules', manifest.name);
       mkdirSync(unpacked, { recursive: true });

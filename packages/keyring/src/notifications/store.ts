@@ -112,11 +112,17 @@ export async function updateAttempt(database: Queryable, id: string, attempt: No
 /** Those whose delivery is over go first: what is to be told is forgotten only when so much more of it is newer. */
 export async function deleteOldest(database: Queryable, keep: { over: number; pending: number }): Promise<void> {
   await database.query({
+    // By the first that is too many of either kind, of which there are two at most: joined by their ids, without statistics of what
+    // was just written, each would be compared with each.
     text: `delete from keyring.notifications n using (
-             select m.id, row_number() over (partition by m.state = 'pending' order by m.created_at desc, m.id) as place
-             from keyring.notifications m
-           ) o
-           where o.id = n.id and o.place > case when n.state = 'pending' then $2::bigint else $1::bigint end`,
+             (select m.state = 'pending' as is_pending, m.created_at, m.id from keyring.notifications m
+              where m.state = 'pending' order by m.created_at desc, m.id offset $2::bigint limit 1)
+             union all
+             (select m.state = 'pending', m.created_at, m.id from keyring.notifications m
+              where m.state <> 'pending' order by m.created_at desc, m.id offset $1::bigint limit 1)
+           ) f
+           where (n.state = 'pending') = f.is_pending
+             and (n.created_at < f.created_at or n.created_at = f.created_at and n.id >= f.id)`,
     values: [keep.over, keep.pending],
   });
 }
