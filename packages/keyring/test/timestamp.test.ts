@@ -1,9 +1,10 @@
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../../../test/support/database.ts';
-import { readTimestamp } from '../src/db/timestamp.ts';
+import { timestampReader } from '../src/db/timestamp.ts';
 
 const byTheDriver = pg.types.getTypeParser(pg.types.builtins.TIMESTAMPTZ) as unknown as (text: string) => Date;
+const readTimestamp = timestampReader(byTheDriver);
 const times = [
   ...['2026-11-28 11:07:59.488704+00', '2026-11-28 11:07:59+00', '2024-02-29 23:59:59.999999+00'],
   ...['2026-03-29 01:00:00.5+00', '2026-10-25 00:59:59.07+00', '1969-12-31 23:59:59.9999+00'],

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import type { ColumnType, Columns } from './port.ts';
 import type { DriverQuery } from './query-after.ts';
-import { readTimestamp } from './timestamp.ts';
+import { timestampReader } from './timestamp.ts';
 
 type Text = string | null;
 type Done<Row> = (error: Error | null, rows?: Row[]) => void;
@@ -9,7 +9,7 @@ type Done<Row> = (error: Error | null, rows?: Row[]) => void;
 const readers: Readonly<Record<ColumnType, ((text: string) => unknown) | undefined>> = {
   text: undefined,
   bytea: driverReader(pg.types.builtins.BYTEA),
-  timestamptz: readTimestamp,
+  timestamptz: timestampReader(driverReader(pg.types.builtins.TIMESTAMPTZ)),
 };
 
 /** What the driver keeps of a connection, and its own queries use; not in its types. */
