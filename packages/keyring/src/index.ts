@@ -27,5 +27,6 @@ export { reportCsv, reportJson } from './monitoring/report-text.ts';
 export { durationInWords, parseDuration } from './schedule/arithmetic/duration.ts';
 export { listInstances } from './upper-keys/instance-store.ts';
 export { verifyReceipt } from './rotation/receipt.ts';
+export { rotationProjectStates, rotationStates } from './rotation/states.ts';
 export { openRootKey, type OpenRootKeyOptions } from './providers/registry.ts';
 export type { RemoteOptions } from './providers/remote.ts';

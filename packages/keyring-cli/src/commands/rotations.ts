@@ -1,4 +1,10 @@
-import type { Keyring, PaceChange, Receipt, RotationProjectState } from '@meshhook/keyring';
+import {
+  rotationProjectStates,
+  type Keyring,
+  type PaceChange,
+  type Receipt,
+  type RotationProjectState,
+} from '@meshhook/keyring';
 import { Option, type Command } from 'commander';
 import { asLeaf, leaf, wholeNumber } from '../command.ts';
 import { detail, drive, requireEnd } from '../drive.ts';
@@ -8,11 +14,6 @@ import { projectTable, rotationSummary, rotationTable, rotationView, paceLine } 
 import { MOST_RATE, requireResumedEnd, resumeOne } from './rotate.ts';
 
 const ID = '6f1c2f0e-0b0a-4d43-9a53-0c6a2b5b8f11';
-
-const projectStates: readonly RotationProjectState[] = [
-  ...(['requested', 'staged', 'sweeping', 'verifying', 'completed'] as const),
-  ...(['blocked', 'rolling_back', 'rolled_back', 'canceled', 'failed'] as const),
-];
 
 interface Options {
   readonly limit: number;
@@ -95,7 +96,7 @@ export function registerRotations(program: Command, app: App): void {
     `mh-keys rotations projects ${ID} --state blocked --json`,
   ]);
   pagedAfter(projects, { most: 1_000, of: 'project' })
-    .addOption(new Option('--state <state>', 'only those in it').choices(projectStates))
+    .addOption(new Option('--state <state>', 'only those in it').choices(rotationProjectStates))
     .action(async (id: string, page: Page & { state?: RotationProjectState }) => {
       const { found, rotation } = await withKeyring(app, async (keyring) => ({
         found: await keyring.rotations.projects(id, page),

@@ -1,18 +1,7 @@
 import { z } from '@hono/zod-openapi';
+import { rotationProjectStates, rotationStates } from '@meshhook/keyring';
 import { count, next, page, projectReference, reason, time, uuid } from './common.ts';
 import { quarantinedRow } from './quarantine.ts';
-
-const rotationStates = [
-  'requested',
-  'running',
-  'paused',
-  'blocked',
-  'rolling_back',
-  'completed',
-  'rolled_back',
-  'canceled',
-  'failed',
-] as const;
 
 const maxRate = z
   .int()
@@ -76,18 +65,7 @@ export const rotationsQuery = z.strictObject({
   project: projectReference.optional(),
 });
 
-const projectState = z.enum([
-  'requested',
-  'staged',
-  'sweeping',
-  'verifying',
-  'completed',
-  'blocked',
-  'rolling_back',
-  'rolled_back',
-  'canceled',
-  'failed',
-]);
+const projectState = z.enum(rotationProjectStates);
 
 export const rotationFacts = {
   id: uuid,

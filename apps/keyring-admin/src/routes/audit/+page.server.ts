@@ -23,11 +23,11 @@ export const load: PageServerLoad = async (event) => {
       () => api.get<shapes.AuditList>('/api/audit', { ...query, cursor: asked('cursor'), limit: 50 }),
       { entries: [], next: null },
     );
-    const last = await api.getIfPermitted<shapes.LastAuditCheckpoint>('/api/audit/checkpoint');
-    const names = await projectNames(
-      api,
-      list.entries.map(({ projectId }) => projectId),
-    );
+    const projects = list.entries.map(({ projectId }) => projectId);
+    const [last, names] = await Promise.all([
+      api.getIfPermitted<shapes.LastAuditCheckpoint>('/api/audit/checkpoint'),
+      projectNames(api, projects),
+    ]);
     const exported = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== ''));
     return {
       ...list,

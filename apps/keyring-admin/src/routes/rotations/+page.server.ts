@@ -1,3 +1,4 @@
+import { rotationStates } from '@meshhook/keyring';
 import type { shapes } from '@meshhook/keyring-http';
 import { filtered, show, visitorApi } from '#lib/server/api.ts';
 import type { PageServerLoad } from './$types';
@@ -10,5 +11,5 @@ export const load: PageServerLoad = async (event) => {
   const list = await show(() =>
     filtered(() => visitorApi(event).get<shapes.RotationList>('/api/rotations', query), { rotations: [], next: null }),
   );
-  return { ...list, filters, now: new Date().toISOString() };
+  return { ...list, filters, states: rotationStates, now: new Date().toISOString() };
 };

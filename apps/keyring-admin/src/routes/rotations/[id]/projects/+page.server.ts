@@ -1,3 +1,4 @@
+import { rotationProjectStates } from '@meshhook/keyring';
 import type { shapes } from '@meshhook/keyring-http';
 import { show, visitorApi } from '#lib/server/api.ts';
 import type { PageServerLoad } from './$types';
@@ -8,5 +9,11 @@ export const load: PageServerLoad = async (event) => {
   const path = `/api/rotations/${encodeURIComponent(event.params.id)}/projects`;
   const query = { state: asked('state'), cursor: asked('cursor'), limit: 100 };
   const list = await show(() => api.get<shapes.RotationProjectList>(path, query));
-  return { ...list, rotationId: event.params.id, state: query.state, now: new Date().toISOString() };
+  return {
+    ...list,
+    rotationId: event.params.id,
+    state: query.state,
+    states: rotationProjectStates,
+    now: new Date().toISOString(),
+  };
 };
